@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values that travel through the pipeline: frozen, checked when made, without ROS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.errors import InputError
+from perception.geometry import PinholeCamera, Transform
+from perception.labels import LabelSet
+
+
+@dataclass(frozen=True, slots=True)
+class LabelImage:
+    """A class per pixel.
+
+    Attributes:
+        labels: (H, W) integer ids of the label set, −1 where there is none.
+        confidence: (H, W) float32 in (0, 1), the probability of that label.
+        label_set: what the ids mean.
+    """
+
+    labels: NDArray[np.integer]
+    confidence: NDArray[np.float32]
+    label_set: LabelSet
+
+    def __post_init__(self) -> None:
+        _check("labels", self.labels, 2, np.integer)
+        _check("confidence", self.confidence, 2, np.floating)
+        if self.labels.shape != self.confidence.shape:
+            raise InputError(f"confidence: expected {self.labels.shape} as the labels, got {self.confidence.shape}")
+        self.label_set.check_ids(self.labels)
+
+    @classmethod
+    def certain(cls, labels: NDArray[np.integer], label_set: LabelSet, confidence: float = 0.99) -> LabelImage:
+        """Labels from a file or a person, all with the same confidence."""
+        return cls(labels, np.full(labels.shape, confidence, np.float32), label_set)
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Objects found in one image, N of them.
+
+    Attributes:
+        boxes: (N, 4) float32, pixels: left, top, right, bottom.
+        scores: (N,) float32 in (0, 1).
+        labels: (N,) integer ids.
+        label_set: what the ids mean.
+        masks: (N, H, W) bool, or None.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.integer]
+    label_set: LabelSet
+    masks: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        if self.boxes.shape != (count, 4) or self.labels.shape != (count,):
+            raise InputError(
+                f"detections: expected boxes ({count}, 4) and labels ({count},), "
+                f"got {self.boxes.shape} and {self.labels.shape}"
+            )
+        if self.masks is not None and (self.masks.ndim != 3 or len(self.masks) != count):
+            raise InputError(f"detections: expected masks ({count}, H, W), got {self.masks.shape}")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One moment of an RGB-D camera.
+
+    Attributes:
+        stamp_ns: time of the image, nanoseconds.
+        color: (H, W, 3) uint8 RGB.
+        depth: (h, w) float32, meters along the optical axis; 0 or NaN: no measurement, +inf: no return (free
+            up to the maximum range), −inf: too close (REP 117).
+        camera: intrinsics of the color image.
+        map_T_camera: pose of the color camera's optical frame.
+        depth_camera: intrinsics of the depth image where it is not registered to color; else None.
+        camera_T_depth: pose of the depth camera in the color camera's frame, with depth_camera.
+        labels: labels known from elsewhere (ground truth, another node), used in place of a network; or None.
+        frame_id: name of the color camera's optical frame.
+    """
+
+    stamp_ns: int
+    color: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    camera: PinholeCamera
+    map_T_camera: Transform
+    depth_camera: PinholeCamera | None = None
+    camera_T_depth: Transform | None = None
+    labels: LabelImage | None = None
+    frame_id: str = "camera_optical_frame"
+
+    def __post_init__(self) -> None:
+        if self.color.ndim != 3 or self.color.shape[2] != 3 or self.color.dtype != np.uint8:
+            raise InputError(f"color: expected (H, W, 3) uint8 RGB, got {self.color.shape} {self.color.dtype}")
+        _check("depth", self.depth, 2, np.floating)
+        self._check_size("color", self.color.shape[:2], self.camera)
+        self._check_size("depth", self.depth.shape, self.depth_camera or self.camera)
+        if (self.depth_camera is None) != (self.camera_T_depth is None):
+            raise InputError("frame: depth_camera and camera_T_depth belong together, got only one of them")
+        if self.labels is not None and self.labels.labels.shape != self.color.shape[:2]:
+            raise InputError(f"labels: expected {self.color.shape[:2]} as color, got {self.labels.labels.shape}")
+
+    @staticmethod
+    def _check_size(what: str, shape: tuple[int, ...], camera: PinholeCamera) -> None:
+        if shape != camera.size:
+            raise InputError(
+                f"{what}: expected {camera.width}x{camera.height} as its intrinsics say, got {shape[1]}x{shape[0]}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledCloud:
+    """Points of one frame with what is known about each, N of them.
+
+    Attributes:
+        points: (N, 3) float32, meters, in the frame ``frame_id``.
+        colors: (N, 3) uint8 RGB.
+        labels: (N,) int32 ids, −1 where there is none.
+        confidence: (N,) float32 in (0, 1), 0 where unlabeled.
+        clear_points: (M, 3) float32, ends of rays that met nothing: they clear and mark nothing.
+        pixels: (N,) int32, row-major index of each point's pixel in the color image.
+        stamp_ns: time of the image, nanoseconds.
+        frame_id: name of the frame of the coordinates.
+    """
+
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    confidence: NDArray[np.float32]
+    clear_points: NDArray[np.float32]
+    pixels: NDArray[np.int32]
+    stamp_ns: int
+    frame_id: str
+
+    def __post_init__(self) -> None:
+        count = len(self.points)
+        expected = {
+            "points": (count, 3),
+            "colors": (count, 3),
+            "labels": (count,),
+            "confidence": (count,),
+            "pixels": (count,),
+        }
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise InputError(f"{name}: expected {shape}, got {getattr(self, name).shape}")
+        if self.clear_points.ndim != 2 or self.clear_points.shape[1] != 3:
+            raise InputError(f"clear_points: expected (M, 3), got {self.clear_points.shape}")
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True, slots=True)
+class CostGrid:
+    """A Nav2-style grid of raw costs.
+
+    Attributes:
+        data: (H, W) int8, 0 (free) to 100 (lethal), −1 unknown; row 0 is the lowest y, column 0 the lowest x
+            (nav_msgs/OccupancyGrid order).
+        resolution: edge of a cell, meters.
+        origin: (x, y) of the lower left corner of cell (0, 0), meters, in the map frame.
+    """
+
+    data: NDArray[np.int8]
+    resolution: float
+    origin: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        _check("cost grid", self.data, 2, np.int8)
+        if not (np.isfinite(self.resolution) and self.resolution > 0):
+            raise InputError(f"cost grid: expected a positive resolution, got {self.resolution}")
+
+
+def _check(name: str, array: NDArray[Any], ndim: int, kind: type) -> None:
+    if array.ndim != ndim or not np.issubdtype(array.dtype, kind):
+        expected = "(H, W)" if ndim == 2 else f"{ndim} dimensions"
+        raise InputError(f"{name}: expected {expected} of {kind.__name__}, got {array.shape} {array.dtype}")

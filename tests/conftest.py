@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of recorded data and weights beside the repository; skips the test where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs the folder of recorded data (../shared) beside the repository")
+    return SHARED
