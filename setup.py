@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Package metadata: the only place for it, read by pip and by colcon."""
+
+from collections import defaultdict
+from glob import glob
+from os.path import dirname, isfile
+from xml.etree import ElementTree
+
+from setuptools import find_packages, setup
+
+
+def shared_files():
+    """Launch and configuration files, installed below share/perception folder by folder."""
+    folders = defaultdict(list)
+    for path in sorted(glob("launch/*.launch.py") + glob("config/**/*", recursive=True)):
+        if isfile(path):
+            folders[f"share/perception/{dirname(path)}"].append(path)
+    return list(folders.items())
+
+
+NODES = ["segmentation_node", "labeled_cloud_node", "octomap_node", "pipeline_node"]
+
+setup(
+    name="perception",
+    version=ElementTree.parse("package.xml").getroot().findtext("version"),
+    description="Semantic perception for robots: camera frames in, semantic octree and Nav2 costmap out",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    package_dir={"": "src"},
+    packages=find_packages("src", include=["perception", "perception.*"]),
+    package_data={"perception": ["data/**/*"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "numpy>=1.26",
+        "numba>=0.60",
+        "opencv-python-headless>=4.6",
+        "PyYAML>=6",
+        "matplotlib>=3.6",
+        "psutil>=5.9",
+        "rosbags>=0.10",
+        "safetensors>=0.4",
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "onnx": ["onnx>=1.15", "onnxruntime>=1.17"],
+        "torch": ["torch>=2.4", "torchvision>=0.19"],
+    },
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/perception"]),
+        ("share/perception", ["package.xml"]),
+        *shared_files(),
+    ],
+    entry_points={
+        "console_scripts": ["perception = perception.cli.main:main"]
+        + [f"{node} = perception.ros.{node}:main" for node in NODES]
+    },
+    zip_safe=False,
+)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the virtual environments of the Makefile, and reuses them while their requirements do not change.
+
+Usage: ``python3 src/bootstrap.py lean|full``. Prints the path of the environment's python as the last line. Only the
+standard library is used here; the environments live in the user's cache, named by a hash of what they are made of,
+so that several clones share them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from importlib import util
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ROS_MESSAGES = ROOT / "src" / "ros_msgs"
+REQUIREMENTS = {"lean": ["requirements.txt"], "full": ["requirements.txt", "requirements-dev.txt"]}
+APT_LINE = "sudo apt-get install -y python3 python3-venv python3-dev make g++"
+
+
+def main() -> int:
+    """Build or find the environment that the command line names."""
+    profile = sys.argv[1] if len(sys.argv) == 2 else ""
+    if profile not in REQUIREMENTS:
+        print("usage: bootstrap.py lean|full", file=sys.stderr)
+        return 2
+    with_ros = profile == "full" and platform.machine() == "x86_64" and sys.platform == "linux"
+    problem = missing_on_machine(with_ros)
+    if problem:
+        print(f"perception: {problem}", file=sys.stderr)
+        return 1
+    folder = cache_folder() / f"env-{profile}-{fingerprint(profile, with_ros)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            try:
+                build(folder, profile, with_ros)
+            except subprocess.CalledProcessError as error:
+                print(f"perception: setting up the environment failed in: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+                return 1
+        link_sources(folder)
+    print(folder / "bin" / "python")
+    return 0
+
+
+def missing_on_machine(with_ros: bool) -> str:
+    """A sentence about what the machine lacks, or nothing."""
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        version = platform.python_version()
+        return f"expected Python 3.11 to 3.13, got {version}; choose another with: make PYTHON=python3.12 …"
+    missing = []
+    if util.find_spec("ensurepip") is None or util.find_spec("venv") is None:
+        missing.append("python3-venv")
+    if with_ros:
+        if shutil.which("g++") is None or shutil.which("gcc") is None:
+            missing.append("g++")
+        if not Path(sysconfig.get_path("include"), "Python.h").exists():
+            missing.append("python3-dev (Python.h)")
+    return f"this machine lacks {', '.join(missing)}; install with: {APT_LINE}" if missing else ""
+
+
+def cache_folder() -> Path:
+    """The user's cache, as the XDG base directory specification says."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perception"
+
+
+def fingerprint(profile: str, with_ros: bool) -> str:
+    """Hash of everything that goes into the environment."""
+    digest = hashlib.sha256(f"{profile} {platform.python_version()} {sys.prefix} {platform.machine()}".encode())
+    files = [ROOT / name for name in (*REQUIREMENTS[profile], "constraints.txt")]
+    if with_ros:
+        files += message_sources()
+    for path in files:
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def message_sources() -> list[Path]:
+    """Files that the ROS message packages are built from."""
+    return sorted(
+        path for path in ROS_MESSAGES.rglob("*") if path.suffix in {".py", ".toml", ".msg", ".srv"} and "build" not in path.parts
+    )
+
+
+def build(folder: Path, profile: str, with_ros: bool) -> None:
+    """Make the environment; the marker at the end tells a whole one from an interrupted one."""
+    print(f"perception: setting up {folder} (once; later runs reuse it)", file=sys.stderr, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    # A sourced ROS would leak its packages into pip's view of what is installed.
+    environment = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME"}}
+
+    def run(*command: object) -> None:
+        subprocess.run([str(part) for part in command], check=True, env=environment, stdout=sys.stderr)
+
+    run(sys.executable, "-m", "venv", folder)
+    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run(*pip, "-r", ROOT / REQUIREMENTS[profile][-1])
+    if with_ros:
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch) / "ros_msgs"
+            for path in message_sources():
+                target = copy / path.relative_to(ROS_MESSAGES)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+            run(*pip, "--no-build-isolation", "--no-deps", copy)
+    (folder / "complete").touch()
+
+
+def link_sources(folder: Path) -> None:
+    """Let ``python -m perception`` find the sources of the clone that asked last."""
+    site = next((folder / "lib").glob("python3*/site-packages"))
+    link, text = site / "perception_sources.pth", f"{ROOT / 'src'}\n"
+    if not link.exists() or link.read_text() != text:
+        temporary = link.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(text)
+        temporary.replace(link)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
