@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry point of the command line; the only place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from perception import __version__
+from perception.errors import PerceptionError
+
+COMMANDS = {
+    "demo": "replay a recorded sequence and show what comes out",
+    "replay": "run the pipeline over a folder or a bag: map, costmap, pictures, figures",
+    "info": "say what is in a map file, a bag or a folder of frames",
+    "bench": "measure speed against OctoMap's own library",
+    "weights": "import network weights",
+    "bringup": "start the ROS 2 nodes and their lifecycle without ros2 launch",
+    "play": "publish a bag's messages in real time with /clock",
+    "warmup": "compile all kernels now, so that the first frame does not wait",
+}
+"""Name of each command (its module in this package) and its line in the overview."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parsed, run = _parse(arguments)
+    logging.basicConfig(level=logging.DEBUG if parsed.debug else logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        return run(parsed)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+    except (PerceptionError, OSError) as error:
+        if parsed.debug:
+            raise
+        print(f"perception: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+def _parse(arguments: list[str]):
+    parser = argparse.ArgumentParser(prog="perception", description="Camera frames in, semantic octree and costmap out.")
+    parser.add_argument("--version", action="version", version=f"perception {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error and debug messages")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    named = next((word for word in arguments if not word.startswith("-")), None)
+    runners = {}
+    for name, summary in COMMANDS.items():
+        # Only the module of the named command is imported: the overview must not wait for numba or ROS.
+        if name == named:
+            module = importlib.import_module(f"perception.cli.{name}")
+            command = module.add_parser(subparsers)
+            command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+            runners[name] = module.run
+        else:
+            subparsers.add_parser(name, help=summary)
+    parsed = parser.parse_args(arguments)
+    return parsed, runners[parsed.command]

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures of a run: image beside labels, the octree from above and at an angle, the costmap with the path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.evaluation.render import TOP_VIEW, View, render_voxels
+from perception.labels import LabelSet
+from perception.types import CostGrid, LabelImage
+
+LEGEND_ROWS = 16
+UNLABELED_COLOR = (150, 150, 155)
+
+
+def overlay(color: NDArray[np.uint8], labels: LabelImage, strength: float = 0.55) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8: the image tinted by its labels; unlabeled pixels stay as they are."""
+    tint = labels.label_set.colorize(labels.labels).astype(np.float32)
+    mixed = (1 - strength) * color + strength * tint
+    return np.where((labels.labels >= 0)[..., None], mixed, color).astype(np.uint8)
+
+
+def label_picture(path: Path, color: NDArray[np.uint8], labels: LabelImage, title: str) -> None:
+    """Write the image beside the same image tinted by its labels, with a legend of the classes in it."""
+    ids, counts = np.unique(labels.labels[labels.labels >= 0], return_counts=True)
+    shares = [
+        (int(i), f"{labels.label_set.name_of(int(i))} {n / labels.labels.size:.0%}")
+        for i, n in zip(ids, counts, strict=True)
+    ]
+    shares = [shares[i] for i in np.argsort(-counts)[:LEGEND_ROWS]]
+    both = np.hstack([color, overlay(color, labels)])
+    _figure(path, both, title, [(labels.label_set.colors[i], text) for i, text in shares])
+
+
+def octree_pictures(
+    folder: Path,
+    leaves: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    label_set: LabelSet | None,
+    resolution: float,
+    cut_height: float | None = None,
+) -> list[Path]:
+    """Write ``octree_top.png`` and ``octree_angle.png``.
+
+    Args:
+        folder: where to write.
+        leaves: centers (M, 3) meters, sizes (M,) meters and labels (M,) of the occupied leaves.
+        label_set: names and colors; None colors by height.
+        resolution: edge of the smallest voxel, meters, for the caption.
+        cut_height: voxels above this z, meters, are not drawn, so that a ceiling does not hide the room.
+    """
+    centers, sizes, labels = leaves
+    if cut_height is not None:
+        shown = centers[:, 2] <= cut_height
+        centers, sizes, labels = centers[shown], sizes[shown], labels[shown]
+    colors, legend = _voxel_colors(centers, sizes, labels, label_set, resolution)
+    cut = "" if cut_height is None else f", cut above z = {cut_height:.1f} m"
+    written = []
+    for name, view, what in (("top", TOP_VIEW, "from above"), ("angle", View(), "at an angle")):
+        image, scale = render_voxels(centers, sizes, colors, view)
+        written.append(folder / f"octree_{name}.png")
+        caption = f"Occupied voxels {what}, {resolution * 100:g} cm{cut}"
+        _figure(written[-1], image, caption, legend, pixels_per_meter=scale)
+    return written
+
+
+def _voxel_colors(
+    centers: NDArray[Any], sizes: NDArray[Any], labels: NDArray[Any], label_set: LabelSet | None, resolution: float
+) -> tuple[NDArray[np.uint8], list[tuple[Any, str]]]:
+    """Colors of leaves and the rows of their legend."""
+    if label_set is None or not (labels >= 0).any():
+        z = centers[:, 2]
+        span = max(float(np.ptp(z)), 1e-6) if len(z) else 1.0
+        import matplotlib
+
+        shades = matplotlib.colormaps["viridis"]((z - z.min()) / span if len(z) else z)[:, :3]
+        return (255 * shades).astype(np.uint8), []
+    colors = label_set.colorize(labels)
+    colors[labels < 0] = UNLABELED_COLOR
+    volumes = np.rint((sizes / resolution) ** 3).astype(np.int64)
+    ids = np.unique(labels)
+    counts = np.array([volumes[labels == i].sum() for i in ids])
+    order = np.argsort(-counts)[:LEGEND_ROWS]
+    legend = []
+    for i in order:
+        color = UNLABELED_COLOR if ids[i] < 0 else label_set.colors[ids[i]]
+        legend.append((color, f"{label_set.name_of(int(ids[i]))} ({counts[i]:,})"))
+    return colors, legend
+
+
+def costmap_picture(path: Path, grid: CostGrid, trajectory: Sequence[NDArray[Any]]) -> None:
+    """Write the costmap with the camera's path on it.
+
+    Args:
+        path: of the picture.
+        grid: costs.
+        trajectory: (3,) positions of the camera in the map frame, meters.
+    """
+    import matplotlib
+
+    height, width = grid.data.shape
+    table = (255 * matplotlib.colormaps["YlOrRd"](np.linspace(0, 0.85, 101))[:, :3]).astype(np.uint8)
+    table[0], table[100] = (255, 255, 255), (35, 30, 40)
+    image = np.full((height, width, 3), 190, np.uint8)
+    known = grid.data >= 0
+    image[known] = table[grid.data[known]]
+    positions = np.asarray(trajectory, np.float64).reshape(-1, 3)[:, :2]
+    cells = (positions - grid.origin) / grid.resolution - 0.5
+    legend = [((255, 255, 255), "free"), (table[50], "costly"), (table[100], "lethal"), ((190, 190, 190), "unknown")]
+    _figure(
+        path,
+        np.flipud(image),
+        f"Costmap, {grid.resolution * 100:g} cm cells, with the camera's path",
+        legend,
+        pixels_per_meter=1 / grid.resolution,
+        path_pixels=np.stack([cells[:, 0], height - 1 - cells[:, 1]], axis=1),
+    )
+
+
+def _figure(
+    path: Path,
+    image: NDArray[np.uint8],
+    title: str,
+    legend: list[tuple[Any, str]],
+    pixels_per_meter: float | None = None,
+    path_pixels: NDArray[Any] | None = None,
+) -> None:
+    """One picture with title, scale bar and legend, written without a window."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(12, max(3.0, min(12.0, 9.6 * height / width + 0.6))), dpi=100)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.01, 0.02, 0.79 if legend else 0.98, 0.91))
+    axes.imshow(image, interpolation="nearest" if max(width, height) < 600 else "antialiased")
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=13)
+    handles: list[Any] = [Patch(facecolor=np.asarray(c) / 255, edgecolor="0.4", label=text) for c, text in legend]
+    if path_pixels is not None and len(path_pixels):
+        axes.plot(path_pixels[:, 0], path_pixels[:, 1], color="#1f6fd6", linewidth=2)
+        axes.plot(*path_pixels[0], "o", color="#1f6fd6", markersize=7)
+        axes.plot(*path_pixels[-1], "s", color="#1f6fd6", markersize=7)
+        handles.append(Line2D([], [], color="#1f6fd6", marker="o", label="camera (■ = end)"))
+        axes.set_xlim(min(-0.5, path_pixels[:, 0].min() - 2), max(width - 0.5, path_pixels[:, 0].max() + 2))
+        axes.set_ylim(max(height - 0.5, path_pixels[:, 1].max() + 2), min(-0.5, path_pixels[:, 1].min() - 2))
+    if pixels_per_meter:
+        _scale_bar(axes, width, height, pixels_per_meter)
+    if handles:
+        figure.legend(handles=handles, loc="center left", bbox_to_anchor=(0.805, 0.5), fontsize=10, frameon=False)
+    figure.savefig(path, facecolor="white")
+
+
+def _scale_bar(axes: Any, width: int, height: int, pixels_per_meter: float) -> None:
+    """A bar of a round length, about a sixth of the picture."""
+    target = width / pixels_per_meter / 6
+    length = max(
+        (step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if step <= target), default=0.01
+    )
+    x, y = 0.03 * width, 0.965 * height
+    axes.plot([x, x + length * pixels_per_meter], [y, y], color="black", linewidth=4, solid_capstyle="butt")
+    text = f"{length:g} m" if length >= 1 else f"{length * 100:g} cm"
+    axes.text(x, y - 0.012 * height, text, fontsize=11, va="bottom")
