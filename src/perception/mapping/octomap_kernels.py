@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled loops behind octomap_stream: Morton codes, pruning, and the node streams of OctoMap both ways.
+
+A leaf is a Morton code (48 bits: three per level, child index bit 0 = x, 1 = y, 2 = z, root's child on top)
+and a depth 0 to 16. Leaves ascend by code, which is OctoMap's depth-first order. Everything here trusts the
+dtypes and shapes of its arguments, never the content of a stream: octomap_stream checks the former, the
+return codes report the latter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+TREE_DEPTH = 16
+LOWEST_LOG_ODDS = np.float32(-3.4028234663852886e38)
+
+TRUNCATED = -1
+"""The stream ends inside a node."""
+TOO_DEEP = -2
+"""A node of depth 16 has children."""
+CHILDLESS = -3
+"""A binary stream announces an inner node that has no children."""
+
+
+@njit(cache=True, nogil=True)
+def _spread(value):
+    """The 16 bits of value, two zero bits between neighbors."""
+    value = (value | (value << 16)) & 0x0000FF0000FF
+    value = (value | (value << 8)) & 0x00F00F00F00F
+    value = (value | (value << 4)) & 0x0C30C30C30C3
+    return (value | (value << 2)) & 0x249249249249
+
+
+@njit(cache=True, nogil=True)
+def morton_codes(keys):
+    """(M,) int64 codes of (M, 3) uint16 keys."""
+    codes = np.empty(keys.shape[0], np.int64)
+    for i in range(keys.shape[0]):
+        x, y, z = np.int64(keys[i, 0]), np.int64(keys[i, 1]), np.int64(keys[i, 2])
+        codes[i] = _spread(x) | _spread(y) << 1 | _spread(z) << 2
+    return codes
+
+
+@njit(cache=True, nogil=True)
+def _common_depth(a, b):
+    """Depth of the deepest node that holds both codes."""
+    difference = a ^ b
+    depth = TREE_DEPTH
+    while difference > 0:
+        difference >>= 3
+        depth -= 1
+    return depth
+
+
+@njit(cache=True, nogil=True)
+def _child(code, depth):
+    """Which child of its parent the node of this depth is that holds the code."""
+    return code >> 3 * (TREE_DEPTH - np.int64(depth)) & 7
+
+
+@njit(cache=True, nogil=True)
+def count_nodes(codes, depths):
+    """Nodes of the tree that has these leaves, inner ones included, and the first bad leaf or −1.
+
+    A leaf is bad when it is deeper than 16, not aligned to its size, or starts before the one before it ends.
+    """
+    nodes = 0
+    end = np.int64(0)
+    for i in range(codes.shape[0]):
+        depth = np.int64(depths[i])
+        if depth > TREE_DEPTH:
+            return nodes, i
+        size = np.int64(1) << 3 * (TREE_DEPTH - depth)
+        if codes[i] < end or codes[i] & (size - 1) != 0:
+            return nodes, i
+        nodes += depth + 1 if i == 0 else depth - _common_depth(codes[i - 1], codes[i])
+        end = codes[i] + size
+    return nodes, -1
+
+
+@njit(cache=True, nogil=True)
+def prune(codes, depths, values, tags, min_depth):
+    """Merge eight leaves of one parent while their values and tags are equal, up to depth min_depth.
+
+    Returns:
+        index (K,) int64 of the first leaf merged into each surviving one, depths (K,) uint8 of the survivors,
+        merges (17,) int64: how many parents of each depth became leaves.
+    """
+    index = np.empty(codes.shape[0], np.int64)
+    levels = np.empty(codes.shape[0], np.uint8)
+    merges = np.zeros(TREE_DEPTH + 1, np.int64)
+    top = 0
+    for i in range(codes.shape[0]):
+        depth = np.int64(depths[i])
+        index[top], levels[top] = i, depth
+        top += 1
+        # Only the last voxel of a parent can complete it: the cheap test spares seven calls of eight.
+        while top >= 8 and depth > min_depth and _child(codes[i], depth) == 7:
+            if not _collapsible(codes, values, tags, index, levels, top):
+                break
+            top -= 7
+            depth -= 1
+            levels[top - 1] = depth
+            merges[depth] += 1
+    return index[:top].copy(), levels[:top].copy(), merges
+
+
+@njit(cache=True, nogil=True)
+def _collapsible(codes, values, tags, index, levels, top):
+    """Whether the last eight survivors are all children of one parent, with one value and one tag."""
+    last, first = index[top - 1], index[top - 8]
+    shift = 3 * (TREE_DEPTH - np.int64(levels[top - 1]))
+    if codes[first] >> (shift + 3) != codes[last] >> (shift + 3):
+        return False
+    for k in range(top - 8, top - 1):
+        other = index[k]
+        if levels[k] != levels[top - 1] or values[other] != values[last]:
+            return False
+        if tags.shape[0] > 0 and tags[other] != tags[last]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def write_full(codes, depths, log_odds, colors, out):
+    """Fill out with the nodes: log-odds, color when colors is not empty, mask of the children; parents first."""
+    record = 8 if colors.shape[0] > 0 else 5
+    leaf_bits = log_odds.view(np.uint32)
+    start = np.zeros(TREE_DEPTH + 1, np.int64)
+    masks = np.zeros(TREE_DEPTH + 1, np.int64)
+    best = np.zeros(TREE_DEPTH + 1, np.float32)
+    best_bits = best.view(np.uint32)
+    sums = np.zeros((TREE_DEPTH + 1, 4), np.int64)
+    offset, opened, count = 0, -1, codes.shape[0]
+    for i in range(count + 1):
+        common = -1 if i == 0 or i == count else _common_depth(codes[i - 1], codes[i])
+        for level in range(opened, common, -1):
+            _put(out, start[level], best_bits[level])
+            out[start[level] + record - 1] = masks[level]
+            if record == 8:
+                _put_mean_color(out, start[level] + 4, sums, level)
+            if level > 0:
+                masks[level - 1] |= 1 << _child(codes[i - 1], level)
+                # A strict comparison keeps the first of 0.0 and −0.0, as OctoMap does.
+                if best[level] > best[level - 1]:
+                    best[level - 1] = best[level]
+                if record == 8:
+                    _add_color(out, start[level] + 4, sums, level - 1)
+        if i == count:
+            return
+        depth = np.int64(depths[i])
+        for level in range(common + 1, depth):
+            start[level], masks[level], best[level] = offset, 0, LOWEST_LOG_ODDS
+            for k in range(4):
+                sums[level, k] = 0
+            offset += record
+        _put(out, offset, leaf_bits[i])
+        out[offset + record - 1] = 0
+        if record == 8:
+            for k in range(3):
+                out[offset + 4 + k] = colors[i, k]
+        if depth > 0:
+            masks[depth - 1] |= 1 << _child(codes[i], depth)
+            if log_odds[i] > best[depth - 1]:
+                best[depth - 1] = log_odds[i]
+            if record == 8:
+                _add_color(out, offset + 4, sums, depth - 1)
+        offset += record
+        opened = depth - 1
+
+
+@njit(cache=True, nogil=True)
+def _put(out, offset, bits):
+    """Four bytes, the lowest first."""
+    for k in range(4):
+        out[offset + k] = (np.int64(bits) >> 8 * k) & 255
+
+
+@njit(cache=True, nogil=True)
+def _add_color(out, offset, sums, level):
+    """Add the color at offset, if it is set, to the sums of the node of this level."""
+    if out[offset] != 255 or out[offset + 1] != 255 or out[offset + 2] != 255:
+        for k in range(3):
+            sums[level, k] += out[offset + k]
+        sums[level, 3] += 1
+
+
+@njit(cache=True, nogil=True)
+def _put_mean_color(out, offset, sums, level):
+    """The mean of the added colors, rounded down; white, which means unset, for none."""
+    count = sums[level, 3]
+    for k in range(3):
+        out[offset + k] = sums[level, k] // count if count > 0 else 255
+
+
+@njit(cache=True, nogil=True)
+def write_binary(codes, depths, occupied, min_depth, out):
+    """Write two bytes per inner node, two bits per child: 1 free, 2 occupied, 3 inner.
+
+    Eight leaves of one state become one, up to depth min_depth ≥ 1.
+
+    Returns:
+        bytes written, merges (17,) int64: parents of each depth that became
+        leaves.
+    """
+    start = np.zeros(TREE_DEPTH + 1, np.int64)
+    states = np.zeros(TREE_DEPTH + 1, np.int64)
+    merges = np.zeros(TREE_DEPTH + 1, np.int64)
+    offset, opened, count = 0, -1, codes.shape[0]
+    for i in range(count + 1):
+        common = -1 if i == 0 or i == count else _common_depth(codes[i - 1], codes[i])
+        for level in range(opened, common, -1):
+            state = states[level]
+            if level >= min_depth and (state == 0x5555 or state == 0xAAAA):
+                # All its children are leaves, so its own two bytes are the last ones reserved.
+                offset -= 2
+                merges[level] += 1
+                state &= 3
+            else:
+                out[start[level]], out[start[level] + 1] = state & 255, state >> 8
+                state = 3
+            if level > 0:
+                states[level - 1] |= state << 2 * _child(codes[i - 1], level)
+        if i < count:
+            opened = np.int64(depths[i]) - 1
+            for level in range(common + 1, opened + 1):
+                start[level], states[level] = offset, 0
+                offset += 2
+            states[opened] |= (2 if occupied[i] else 1) << 2 * _child(codes[i], opened + 1)
+    return offset, merges
+
+
+@njit(cache=True, nogil=True)
+def scan_full(data, record):
+    """Walk a full stream without storing it: status (0 or an error), bytes walked, number of leaves."""
+    rest = np.zeros(TREE_DEPTH + 1, np.uint8)
+    offset, leaves, depth = 0, 0, 0
+    while depth >= 0:
+        if data.shape[0] - offset < record:
+            return TRUNCATED, offset, leaves
+        rest[depth] = data[offset + record - 1]
+        if rest[depth] == 0:
+            leaves += 1
+        elif depth == TREE_DEPTH:
+            return TOO_DEEP, offset, leaves
+        offset += record
+        while depth >= 0 and rest[depth] == 0:
+            depth -= 1
+        if depth >= 0:
+            rest[depth] &= rest[depth] - np.uint8(1)
+            depth += 1
+    return 0, offset, leaves
+
+
+@njit(cache=True, nogil=True)
+def _lowest_bit(mask):
+    """Index of the lowest set bit of a mask that is not zero."""
+    bit = 0
+    while mask >> bit & 1 == 0:
+        bit += 1
+    return bit
+
+
+@njit(cache=True, nogil=True)
+def _descend(path, depth, child):
+    """Set the lowest-corner key of a child of the node of this depth on the path."""
+    for axis in range(3):
+        path[depth + 1, axis] = path[depth, axis] | (child >> axis & 1) << (TREE_DEPTH - 1 - depth)
+
+
+@njit(cache=True, nogil=True)
+def read_full(data, record, keys, depths, bits, colors):
+    """Fill the leaf arrays from a stream that scan_full accepted."""
+    rest = np.zeros(TREE_DEPTH + 1, np.int64)
+    path = np.zeros((TREE_DEPTH + 1, 3), np.int64)
+    offset, leaf, depth = 0, 0, 0
+    while depth >= 0:
+        rest[depth] = data[offset + record - 1]
+        if rest[depth] == 0:
+            for axis in range(3):
+                keys[leaf, axis] = path[depth, axis]
+            depths[leaf] = depth
+            value = np.uint32(0)
+            for k in range(4):
+                value |= np.uint32(data[offset + k]) << np.uint32(8 * k)
+            bits[leaf] = value
+            if record == 8:
+                colors[leaf] = data[offset + 4 : offset + 7]
+            leaf += 1
+        offset += record
+        while depth >= 0 and rest[depth] == 0:
+            depth -= 1
+        if depth >= 0:
+            _descend(path, depth, _lowest_bit(rest[depth]))
+            rest[depth] &= rest[depth] - 1
+            depth += 1
+
+
+@njit(cache=True, nogil=True)
+def count_binary_leaves(data):
+    """Children that are free or occupied leaves in a whole binary stream."""
+    count = 0
+    for i in range(data.shape[0]):
+        single = (data[i] ^ data[i] >> 1) & 0x55
+        count += (single & 1) + (single >> 2 & 1) + (single >> 4 & 1) + (single >> 6)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def read_binary(data, keys, depths, occupied):
+    """Fill the leaf arrays, which hold count_binary_leaves(data) leaves: status (0 or an error), bytes read.
+
+    Every leaf comes from two bits of the stream that are read once, so the arrays cannot overflow.
+    """
+    states = np.zeros(TREE_DEPTH, np.int64)
+    child = np.zeros(TREE_DEPTH, np.int64)
+    path = np.zeros((TREE_DEPTH + 1, 3), np.int64)
+    offset, leaf, depth = 0, 0, -1
+    inner = True
+    while True:
+        if inner:
+            if depth + 1 == TREE_DEPTH:
+                return TOO_DEEP, offset
+            if data.shape[0] - offset < 2:
+                return TRUNCATED, offset
+            depth += 1
+            states[depth] = np.int64(data[offset]) | np.int64(data[offset + 1]) << 8
+            if states[depth] == 0:
+                return CHILDLESS, offset
+            child[depth] = 0
+            offset += 2
+        while depth >= 0 and states[depth] == 0:
+            depth -= 1
+        if depth < 0:
+            return 0, offset
+        while states[depth] & 3 == 0:
+            states[depth] >>= 2
+            child[depth] += 1
+        state = states[depth] & 3
+        _descend(path, depth, child[depth])
+        states[depth] >>= 2
+        child[depth] += 1
+        inner = state == 3
+        if not inner:
+            for axis in range(3):
+                keys[leaf, axis] = path[depth + 1, axis]
+            depths[leaf], occupied[leaf] = depth + 1, state == 2
+            leaf += 1
