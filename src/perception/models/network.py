@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A segmenter around anything that turns a normalized image into logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.errors import InputError
+from perception.labels import LabelSet
+from perception.models.base import check_image
+from perception.models.decoding import InputSpec, decode_logits, prepare
+from perception.types import LabelImage
+
+Run = Callable[[NDArray[np.float32]], NDArray[Any]]
+"""Takes (1, 3, height, width) float32, gives (h, w, C) float logits."""
+
+
+class NetworkSegmenter:
+    """Resize, normalize, run, decode.
+
+    Args:
+        name: for reports.
+        device: for reports.
+        label_set: channel k of the logits is its k-th class by ascending id.
+        spec: what the network wants to see.
+        run: the network.
+        grid: where the logits lie, see :func:`perception.models.decoding.decode_logits`.
+    """
+
+    def __init__(
+        self, name: str, device: str, label_set: LabelSet, spec: InputSpec, run: Run, grid: str = "half_pixel"
+    ) -> None:
+        self.name = name
+        self.device = device
+        self.label_set = label_set
+        self.spec = spec
+        self._run = run
+        self._grid = grid
+        self._ids = np.array([label.id for label in label_set.classes], np.int32)
+        self._contiguous = len(label_set) == label_set.num_classes
+
+    def logits(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The network's own output for an (H, W, 3) uint8 RGB image: (h, w, C) float32, checked.
+
+        Raises:
+            InputError: wrong image, or the network gave another shape or numbers that are not finite.
+        """
+        check_image(rgb)
+        size = self.spec.size_for(rgb.shape[0], rgb.shape[1])
+        logits = np.asarray(self._run(prepare(rgb, size, self.spec)))
+        if logits.ndim != 3 or logits.shape[2] != len(self._ids) or 0 in logits.shape:
+            raise InputError(
+                f"network {self.name}: expected logits (h, w, {len(self._ids)}) as label set "
+                f"{self.label_set.name!r} has classes, got {logits.shape}"
+            )
+        if not np.isfinite(logits).all():
+            raise InputError(f"network {self.name}: expected finite logits, got NaN or infinity")
+        return logits.astype(np.float32, copy=False)
+
+    def __call__(self, rgb: NDArray[np.uint8]) -> LabelImage:
+        """Label an (H, W, 3) uint8 RGB image; raises InputError as :meth:`logits` does."""
+        logits = self.logits(rgb)
+        size = (rgb.shape[0], rgb.shape[1])
+        index, confidence = decode_logits(logits, size, self.spec.size_for(*size), self._grid)
+        return LabelImage(index if self._contiguous else self._ids[index], confidence, self.label_set)
+
+    def warm_up(self) -> None:
+        """Run once on a gray 640×480 image: compiles the decoder and lets the library allocate."""
+        self(np.full((480, 640, 3), 128, np.uint8))
