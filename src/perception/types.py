@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -125,10 +125,12 @@ class LabeledCloud:
         colors: (N, 3) uint8 RGB.
         labels: (N,) int32 ids, −1 where there is none.
         confidence: (N,) float32 in (0, 1), 0 where unlabeled.
-        clear_points: (M, 3) float32, ends of rays that met nothing: they clear and mark nothing.
+        clear_points: (M, 3) float32, ends of rays that clear and mark nothing: they met nothing within the limits, or
+            a class that moves.
         pixels: (N,) int32, row-major index of each point's pixel in the color image.
         stamp_ns: time of the image, nanoseconds.
         frame_id: name of the frame of the coordinates.
+        moving_points: (P, 3) float32, points of classes that move: not in ``points``, the last P of ``clear_points``.
     """
 
     points: NDArray[np.float32]
@@ -139,6 +141,7 @@ class LabeledCloud:
     pixels: NDArray[np.int32]
     stamp_ns: int
     frame_id: str
+    moving_points: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 3), np.float32))
 
     def __post_init__(self) -> None:
         count = len(self.points)
@@ -152,8 +155,10 @@ class LabeledCloud:
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise InputError(f"{name}: expected {shape}, got {getattr(self, name).shape}")
-        if self.clear_points.ndim != 2 or self.clear_points.shape[1] != 3:
-            raise InputError(f"clear_points: expected (M, 3), got {self.clear_points.shape}")
+        for name in ("clear_points", "moving_points"):
+            shape = getattr(self, name).shape
+            if len(shape) != 2 or shape[1] != 3:
+                raise InputError(f"{name}: expected (M, 3), got {shape}")
 
     def __len__(self) -> int:
         return len(self.points)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth image, labels and color to a labeled cloud in the camera's optical frame."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.config import CloudConfig
+from perception.errors import InputError
+from perception.geometry import PinholeCamera
+from perception.labels import LabelClass, LabelSet
+from perception.types import LabeledCloud, LabelImage
+
+NO_MASK = np.zeros((0, 0), np.uint8)
+
+
+def label_cloud(
+    depth: NDArray[np.floating],
+    camera: PinholeCamera,
+    labels: LabelImage | None = None,
+    color: NDArray[np.uint8] | None = None,
+    config: CloudConfig | None = None,
+    *,
+    min_confidence: float = 0.0,
+    no_return_range: float = 0.0,
+    stamp_ns: int = 0,
+    frame_id: str = "camera_optical_frame",
+) -> LabeledCloud:
+    """Lift the pixels of a depth image to points with label, confidence and color.
+
+    Ranges are distances from the camera, as OctoMap counts them, not depths. Pixels of classes that move, and
+    ``config.moving_margin`` pixels around them, become ``moving_points`` and end rays that only clear. A label is
+    dropped, and its point kept, when its confidence is too low or it lies behind a depth edge.
+
+    Args:
+        depth: (H, W) float, meters along the optical axis. +inf: no return; 0, NaN, negative and −inf: no measurement.
+        camera: intrinsics of the depth image, without distortion.
+        labels: (H, W) labels registered to the depth; None for geometry only.
+        color: (H, W, 3) uint8 RGB registered to the depth; None leaves colors black.
+        config: stride, range limits, edges and clearing.
+        min_confidence: labels below it count as none.
+        no_return_range: length in meters of the rays without return when ``config.max_range`` sets no limit. With
+            neither they have no end, so they are dropped and clear nothing.
+        stamp_ns: time of the image, nanoseconds.
+        frame_id: name of the optical frame.
+
+    Returns:
+        The cloud in the optical frame. ``clear_points`` are the ends of rays without return, of rays beyond the
+        limit (cut there) and of rays to things that move.
+
+    Raises:
+        InputError: sizes or types do not fit, or the camera is distorted.
+
+    Source: pinhole model, Hartley and Zisserman, Multiple View Geometry, ch. 6.
+    """
+    from perception import cloud_kernels
+
+    config = CloudConfig() if config is None else config
+    depth = _checked_depth(depth, camera)
+    ids, confidence = _checked_labels(labels, depth.shape)
+    moving = moving_mask(labels, min_confidence, config.moving_margin) if labels is not None else NO_MASK
+    unsure = NO_MASK
+    if ids.size and config.edge_threshold > 0 and config.edge_radius > 0:
+        unsure = cloud_kernels.far_side_of_edges(depth, config.edge_threshold, config.edge_radius)
+    farthest = config.max_range if config.max_range > 0 else np.inf
+    empty_length = config.max_range if config.max_range > 0 else max(no_return_range, 0.0)
+    points, colors, point_labels, sure, pixels, clear, movers = cloud_kernels.lift_pixels(
+        depth,
+        *_ray_tables(camera),
+        ids,
+        confidence,
+        _checked_color(color, depth.shape),
+        moving,
+        unsure,
+        np.array([config.min_range, farthest, empty_length, min_confidence], np.float32),
+        (config.stride, config.clear_no_return, config.clear_zero),
+    )
+    if len(movers):
+        clear = np.concatenate([clear, movers])
+    return LabeledCloud(points, colors, point_labels, sure, clear, pixels, stamp_ns, frame_id, movers)
+
+
+def moving_mask(labels: LabelImage, min_confidence: float = 0.0, margin: int = 0) -> NDArray[np.uint8]:
+    """Where things that move are.
+
+    Args:
+        labels: labels of an image; classes move as their label set says.
+        min_confidence: labels below it count as none.
+        margin: pixels by which the mask is widened in all eight directions.
+
+    Returns:
+        (H, W) uint8, 1 on things that move; (0, 0) when there are none.
+    """
+    moves = labels.label_set.moves
+    if not moves.any():
+        return NO_MASK
+    # One more row, which −1 picks.
+    mask = np.append(moves, False).astype(np.uint8)[labels.labels]
+    if min_confidence > 0:
+        mask &= labels.confidence >= min_confidence
+    if not mask.any():
+        return NO_MASK
+    if margin > 0:
+        import cv2
+
+        mask = cv2.dilate(mask, np.ones((2 * margin + 1, 2 * margin + 1), np.uint8))
+    return np.ascontiguousarray(mask, np.uint8)
+
+
+def warm_up() -> None:
+    """Compile the kernels, or load them from the cache, so that the first frame is as quick as the others."""
+    camera = PinholeCamera(4, 3, 4.0, 4.0, 1.5, 1.0)
+    classes = LabelSet("warm up", (LabelClass(0, "floor", (0, 0, 0)), LabelClass(1, "person", (9, 9, 9), moves=True)))
+    labels = LabelImage.certain(np.array([[0, 0, 0, 1]] * 3, np.int32), classes)
+    label_cloud(np.ones((3, 4), np.float32), camera, labels, np.zeros((3, 4, 3), np.uint8))
+    label_cloud(np.ones((3, 4), np.float32), camera, config=CloudConfig(edge_radius=2))
+
+
+def _ray_tables(camera: PinholeCamera) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ray_x = (np.arange(camera.width) - camera.cx) / camera.fx
+    ray_y = (np.arange(camera.height) - camera.cy) / camera.fy
+    return ray_x.astype(np.float32), ray_y.astype(np.float32)
+
+
+def _checked_depth(depth: NDArray[np.floating], camera: PinholeCamera) -> NDArray[np.float32]:
+    if camera.is_distorted:
+        raise InputError("camera: expected a rectified image without distortion; call registration.rectify first")
+    if depth.ndim != 2 or not np.issubdtype(depth.dtype, np.floating):
+        raise InputError(f"depth: expected (H, W) floating point meters, got {depth.shape} {depth.dtype}")
+    if depth.shape != camera.size:
+        raise InputError(f"depth: expected {camera.size} as the intrinsics say, got {depth.shape}")
+    return np.ascontiguousarray(depth, np.float32)
+
+
+def _checked_labels(labels: LabelImage | None, shape: tuple[int, ...]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    if labels is None:
+        return np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32)
+    if labels.labels.shape != shape:
+        raise InputError(f"labels: expected {shape} as the depth, got {labels.labels.shape}")
+    return np.ascontiguousarray(labels.labels, np.int32), np.ascontiguousarray(labels.confidence, np.float32)
+
+
+def _checked_color(color: NDArray[np.uint8] | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    if color is None:
+        return np.zeros((0, 0, 3), np.uint8)
+    if color.shape != (*shape, 3) or color.dtype != np.uint8:
+        raise InputError(f"color: expected {(*shape, 3)} uint8, got {color.shape} {color.dtype}")
+    return np.ascontiguousarray(color)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled loops over the pixels of a depth image. Imported only when a cloud is made."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def far_side_of_edges(depth, ratio, radius):
+    """Pixels that lie behind a depth edge.
+
+    A pixel is behind an edge when one of its four neighbors has a measured depth that is nearer by more than
+    ``ratio`` of the nearer depth. A wider ``radius`` adds the surroundings that are as far as that pixel or farther.
+
+    Args:
+        depth: (H, W) float32, meters; neighbors that are not positive and finite are no edge.
+        ratio: share of the nearer depth.
+        radius: 1 or more, pixels.
+
+    Returns:
+        (H, W) uint8, 1 behind an edge.
+    """
+    height, width = depth.shape
+    mask = np.zeros((height, width), np.uint8)
+    scale = np.float32(1.0 + ratio)
+    for v in range(height):
+        up, down = max(v - 1, 0), min(v + 1, height - 1)
+        for u in range(width):
+            z = depth[v, u]
+            left, right = depth[v, max(u - 1, 0)], depth[v, min(u + 1, width - 1)]
+            above, below = depth[up, u], depth[down, u]
+            # Bitwise, so that the loop has no branches; every comparison with NaN is false.
+            behind = (
+                ((left > 0) & (z > left * scale))
+                | ((right > 0) & (z > right * scale))
+                | ((above > 0) & (z > above * scale))
+                | ((below > 0) & (z > below * scale))
+            )
+            mask[v, u] = behind & (z < np.inf)
+    if radius > 1:
+        _widen_to_the_far_side(depth, scale, radius - 1, mask)
+    return mask
+
+
+@njit(cache=True, nogil=True)
+def _widen_to_the_far_side(depth, scale, margin, mask):
+    height, width = depth.shape
+    for v in range(height):
+        for u in range(width):
+            if mask[v, u] != 1:
+                continue
+            for y in range(max(v - margin, 0), min(v + margin + 1, height)):
+                for x in range(max(u - margin, 0), min(u + margin + 1, width)):
+                    # 2 marks what was added here, so that it does not spread again.
+                    if mask[y, x] == 0 and depth[y, x] * scale >= depth[v, u]:
+                        mask[y, x] = 2
+
+
+@njit(cache=True, nogil=True)
+def lift_pixels(depth, ray_x, ray_y, labels, confidence, color, moving, unsure, limits, flags):
+    """Turn pixels into points in one pass over the image.
+
+    Args:
+        depth: (H, W) float32, meters along the optical axis.
+        ray_x: (W,) float32, x of each column's ray at depth 1.
+        ray_y: (H,) float32, y of each row's ray at depth 1.
+        labels: (H, W) int32, or (0, 0) for none.
+        confidence: (H, W) float32, or (0, 0).
+        color: (H, W, 3) uint8, or (0, 0, 3).
+        moving: (H, W) uint8, 1 on things that move, or (0, 0).
+        unsure: (H, W) uint8, nonzero where the label is dropped, or (0, 0).
+        limits: (4,) float32: nearest range, farthest range (inf for none), length of rays without return
+            (0 drops them), least confidence.
+        flags: (stride, no-return rays clear, zero depth clears).
+
+    Returns:
+        points (N, 3) float32, colors (N, 3) uint8, labels (N,) int32, confidence (N,) float32, pixels (N,) int32,
+        clear points (M, 3) float32, moving points (P, 3) float32.
+    """
+    height, width = depth.shape
+    stride, clear_infinite, clear_zero = flags
+    nearest, farthest, empty_length, least = limits[0], limits[1], limits[2], limits[3]
+    has_labels, has_color = labels.size > 0, color.size > 0
+    has_moving, has_unsure = moving.size > 0, unsure.size > 0
+    capacity = ((height + stride - 1) // stride) * ((width + stride - 1) // stride)
+    points = np.empty((capacity, 3), np.float32)
+    colors = np.zeros((capacity, 3), np.uint8)
+    out_labels = np.empty(capacity, np.int32)
+    out_confidence = np.empty(capacity, np.float32)
+    pixels = np.empty(capacity, np.int32)
+    clear = np.empty((capacity, 3), np.float32)
+    movers = np.empty((capacity if has_moving else 0, 3), np.float32)
+    n = m = p = 0
+    for v in range(0, height, stride):
+        y = ray_y[v]
+        for u in range(0, width, stride):
+            z = depth[v, u]
+            x = ray_x[u]
+            norm = np.sqrt(x * x + y * y + np.float32(1.0))
+            if not (z > 0 and z < np.inf):
+                if empty_length > 0 and ((z == np.inf and clear_infinite) or (z == 0 and clear_zero)):
+                    scale = empty_length / norm
+                    clear[m, 0], clear[m, 1], clear[m, 2] = x * scale, y * scale, scale
+                    m += 1
+                continue
+            distance = z * norm
+            if distance < nearest:
+                continue
+            if distance > farthest:
+                scale = farthest / norm
+                clear[m, 0], clear[m, 1], clear[m, 2] = x * scale, y * scale, scale
+                m += 1
+                continue
+            if has_moving and moving[v, u]:
+                movers[p, 0], movers[p, 1], movers[p, 2] = x * z, y * z, z
+                p += 1
+                continue
+            points[n, 0], points[n, 1], points[n, 2] = x * z, y * z, z
+            pixels[n] = v * width + u
+            label, sure = np.int32(-1), np.float32(0.0)
+            if has_labels and labels[v, u] >= 0 and confidence[v, u] >= least and not (has_unsure and unsure[v, u]):
+                label, sure = labels[v, u], confidence[v, u]
+            out_labels[n], out_confidence[n] = label, sure
+            if has_color:
+                colors[n, 0], colors[n, 1], colors[n, 2] = color[v, u, 0], color[v, u, 1], color[v, u, 2]
+            n += 1
+    return points[:n], colors[:n], out_labels[:n], out_confidence[:n], pixels[:n], clear[:m], movers[:p]
+
+
+@njit(cache=True, nogil=True)
+def warp_depth(depth, homography, offset, height, width):
+    """Forward-warp a depth image into another camera, nearest surface first.
+
+    Each pixel is drawn as the bounding box of its four corners, so that a coarser image leaves no holes.
+
+    Args:
+        depth: (h, w) float32, meters: positive, +inf for no return, 0 for no measurement, NaN and −inf are dropped.
+        homography: (3, 3) float64, K_color · R · K_depth⁻¹: pixel of the depth image to that of a point far away.
+        offset: (3,) float64, K_color · t: its shift at depth 1.
+        height: rows of the result.
+        width: columns of the result.
+
+    Returns:
+        (height, width) float32: depth along the color camera's axis; where no surface falls, +inf or 0 of the rays
+        in that direction; NaN where nothing falls.
+    """
+    rows, columns = depth.shape
+    result = np.full((height, width), np.nan, np.float32)
+    for v in range(rows):
+        for u in range(columns):
+            z = np.float64(depth[v, u])
+            measured = z > 0 and z < np.inf
+            if not (measured or z == np.inf or z == 0):
+                continue
+            # Without a surface only the direction is known: the offset has no part in it.
+            near, shift = (z, 1.0) if measured else (1.0, 0.0)
+            x0, x1, y0, y1 = _pixel_box(u, v, near, shift, homography, offset, height, width)
+            value = np.float32(z)
+            if measured:
+                axis = homography[2]
+                value = np.float32((axis[0] * u + axis[1] * v + axis[2]) * z + offset[2])
+            for y in range(y0, y1 + 1):
+                for x in range(x0, x1 + 1):
+                    old = result[y, x]
+                    if measured:
+                        if not (old > 0 and old <= value):
+                            result[y, x] = value
+                    elif np.isnan(old) or (old == 0 and value > 0):
+                        result[y, x] = value
+    return result
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _pixel_box(u, v, z, shift, homography, offset, height, width):
+    """First and last column and row whose centers a pixel covers in the other image; empty when behind the camera."""
+    # A tenth of a pixel closes the seams between the boxes of a slanted surface.
+    margin = 0.1
+    left, right, top, bottom, nearest = 1e6, -1e6, 1e6, -1e6, 1e6
+    for corner in range(4):
+        x, y = u - 0.5 + (corner & 1), v - 0.5 + (corner >> 1)
+        w = (homography[2, 0] * x + homography[2, 1] * y + homography[2, 2]) * z + shift * offset[2]
+        scale = 1.0 / w if w > 0.01 else 0.0
+        a = ((homography[0, 0] * x + homography[0, 1] * y + homography[0, 2]) * z + shift * offset[0]) * scale
+        b = ((homography[1, 0] * x + homography[1, 1] * y + homography[1, 2]) * z + shift * offset[1]) * scale
+        left, right, top, bottom = min(left, a), max(right, a), min(top, b), max(bottom, b)
+        nearest = min(nearest, w)
+    if nearest <= 0.01:
+        return 0, -1, 0, -1
+    left, top = max(left - margin, 0.0), max(top - margin, 0.0)
+    right, bottom = min(right + margin, width - 1.0), min(bottom + margin, height - 1.0)
+    if right < left or bottom < top:
+        return 0, -1, 0, -1
+    return int(np.ceil(left)), int(np.floor(right)), int(np.ceil(top)), int(np.floor(bottom))
