@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]):
-    parser = argparse.ArgumentParser(prog="perception", description="Camera frames in, semantic octree and costmap out.")
+    parser = argparse.ArgumentParser(
+        prog="perception", description="Camera frames in, semantic octree and costmap out."
+    )
     parser.add_argument("--version", action="version", version=f"perception {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error and debug messages")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

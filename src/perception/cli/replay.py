@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``perception replay``: run the pipeline over a folder or a bag."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from perception.config import load_config
+from perception.errors import InputError
+from perception.sources.base import TOPIC_ROLES, SourceOptions
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "replay",
+        help="run the pipeline over a recording",
+        description="Run the pipeline over a folder of frames or a bag and write the map (map.ot, map.bt), the costmap "
+        "for Nav2's map_server, pictures, result.json and the configuration to a folder.",
+    )
+    parser.add_argument("source", help="folder of frames (7-Scenes, TUM, Redwood …) or a bag (.mcap, .db3, its folder)")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the results")
+    parser.add_argument("--config", type=Path, help="YAML file of parameters")
+    parser.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="set one parameter")
+    parser.add_argument(
+        "--labels", default="network", choices=("network", "truth", "none"), help="who labels the images"
+    )
+    add_source_arguments(parser)
+    return parser
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that choose among what a recording holds; the same for every command that reads one."""
+    group = parser.add_argument_group("recording")
+    group.add_argument("--source-config", help="description of a folder: a YAML file, or the name of a shipped one")
+    group.add_argument(
+        "--topic",
+        action="append",
+        default=[],
+        metavar="ROLE=/TOPIC",
+        help=f"topic of a bag; roles: {', '.join(TOPIC_ROLES)}",
+    )
+    group.add_argument("--fixed-frame", default="", help="frame of the map (default: root of the transform tree)")
+    group.add_argument("--poses", help="TUM trajectory of the camera in place of recorded poses")
+    group.add_argument("--odometry", default="", help="topic of nav_msgs/Odometry in place of /tf")
+    group.add_argument("--extrinsics", help="YAML file of fixed transforms that the bag lacks")
+    group.add_argument("--start", type=float, default=0.0, help="skip so many seconds")
+    group.add_argument("--duration", type=float, help="stop after so many seconds")
+    group.add_argument("--every", type=int, default=1, help="use every n-th image")
+
+
+def source_options(arguments: argparse.Namespace, tolerance_s: float) -> SourceOptions:
+    """The options that :func:`add_source_arguments` declared."""
+    topics = {}
+    for text in arguments.topic:
+        role, separator, topic = text.partition("=")
+        if not separator:
+            raise InputError(f"--topic: expected ROLE=/topic, got {text!r}")
+        topics[role] = topic
+    return SourceOptions(
+        config=arguments.source_config,
+        topics=topics,
+        fixed_frame=arguments.fixed_frame,
+        poses=arguments.poses,
+        odometry=arguments.odometry,
+        extrinsics=arguments.extrinsics,
+        start_s=arguments.start,
+        duration_s=arguments.duration,
+        every=arguments.every,
+        tolerance_s=tolerance_s,
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Replay, then print where the results are."""
+    from tqdm import tqdm
+
+    from perception.replay import Replay
+    from perception.sources import open_source
+
+    config = load_config(arguments.config, arguments.set)
+    options = source_options(arguments, config.cloud.sync_tolerance)
+    with open_source(arguments.source, options) as source:
+        replay = Replay(source, config, arguments.output, arguments.labels)
+        with tqdm(total=source.frame_count, unit="frame", desc=source.name) as bar:
+            result = replay.run(bar.update)
+        print_summary(result, arguments.output)
+    return 0
+
+
+def print_summary(result: dict[str, Any], output: Path) -> None:
+    """The few lines that a person wants to see after a run."""
+    stages = ", ".join(f"{name} {times['p50_ms']:.1f}" for name, times in result["stages"].items())
+    voxels = result["voxels"]
+    print(f"{result['frames']} frames in {result['processing_seconds']:.1f} s; median ms: {stages}")
+    if result["dropped"]:
+        print("dropped: " + "; ".join(f"{count} × {reason}" for reason, count in result["dropped"].items()))
+    print(f"{voxels['occupied']:,} occupied and {voxels['free']:,} free voxels, {result['memory']['map_mb']:.1f} MB")
+    print("most frequent: " + ", ".join(f"{name} {count:,}" for name, count in list(voxels["per_class"].items())[:6]))
+    if result["truth"] and "readback" in result["truth"]:
+        readback = result["truth"]["readback"]
+        print(
+            f"labels read back from the map agree with the truth on {readback['agreement']:.1%} of "
+            f"{readback['pixels']:,} pixels ({readback['agreement_occupied']:.1%} counting occupied voxels only)"
+        )
+    elif result["truth"]:
+        accuracy, iou = result["truth"]["pixel_accuracy"], result["truth"]["mean_iou"]
+        print(f"labels of single images: accuracy {accuracy:.1%}, mIoU {iou:.3f}")
+    print(f"pictures, map and figures: {output}/")

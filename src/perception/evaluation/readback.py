@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much of what the labels said is still said by the map: every pixel's voxel is asked for its label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.evaluation.segmentation import ConfusionMatrix
+from perception.labels import LabelSet
+
+
+class LabelReadback:
+    """Remembers where each pixel with depth went, and compares after the last frame.
+
+    Points are kept (16 bytes per pixel) until :meth:`summary`, since later frames may change a voxel.
+
+    Args:
+        tree: the map that takes the frames in.
+    """
+
+    def __init__(self, tree: Any) -> None:
+        self._tree = tree
+        self._points: list[NDArray[np.float32]] = []
+        self._truth: list[NDArray[np.int32]] = []
+
+    def add(self, result: Any, truth: Any) -> None:
+        """Note the points of one frame and the true labels of their pixels."""
+        self._points.append(result.frame.map_T_camera.apply(result.cloud.points))
+        self._truth.append(truth.labels.ravel()[result.cloud.pixels].astype(np.int32))
+
+    def summary(self, label_set: LabelSet) -> dict[str, Any]:
+        """Agreement over all pixels with depth, the same for occupied voxels only, and IoU by class."""
+        matrix, occupied_matrix = ConfusionMatrix(label_set.num_classes), ConfusionMatrix(label_set.num_classes)
+        occupied_count = 0
+        for points, truth in zip(self._points, self._truth, strict=True):
+            read = self._tree.label_of(points)
+            occupied = self._tree.log_odds(points) >= 0
+            matrix.add(truth, read)
+            # A voxel that OctoMap cleared holds no label for anyone who asks the map: it counts as missed.
+            occupied_matrix.add(truth, np.where(occupied, read, -1))
+            occupied_count += int(occupied.sum())
+        iou, occupied_iou = matrix.iou(), occupied_matrix.iou()
+        return {
+            "pixels": matrix.total,
+            "agreement": round(matrix.accuracy(), 5),
+            "agreement_occupied": round(occupied_matrix.accuracy(), 5),
+            "occupied_share": round(occupied_count / max(matrix.total, 1), 5),
+            "iou": {label.name: round(float(iou[label.id]), 4) for label in label_set.classes},
+            "iou_occupied": {label.name: round(float(occupied_iou[label.id]), 4) for label in label_set.classes},
+        }

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole path of a camera frame: labels → labeled cloud → semantic octree → costmap.
+
+Live nodes and offline replay both run this; read :meth:`PerceptionPipeline.process` to know what happens to a frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from perception.cloud import label_cloud
+from perception.config import OctomapConfig, PerceptionConfig
+from perception.evaluation.timing import StageTimer
+from perception.labels import LabelSet
+from perception.registration import rectify, register_depth
+from perception.types import CostGrid, Frame, LabeledCloud, LabelImage
+
+if TYPE_CHECKING:
+    from perception.mapping import InsertReport, SemanticOcTree
+    from perception.models import Segmenter
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """What came of one frame.
+
+    Attributes:
+        frame: the frame as it was used: rectified, depth registered to color.
+        labels: label image, or None when the map takes geometry only.
+        cloud: labeled points in the camera's optical frame.
+        report: what the octree counted when it took the cloud in.
+    """
+
+    frame: Frame
+    labels: LabelImage | None
+    cloud: LabeledCloud
+    report: InsertReport
+
+
+class PerceptionPipeline:
+    """Turns frames into a semantic octree and a costmap.
+
+    Args:
+        config: all parameters.
+        segmenter: the network; None maps geometry, or the labels that frames bring along.
+        label_set: what labels mean; None takes the segmenter's.
+    """
+
+    def __init__(
+        self, config: PerceptionConfig, segmenter: Segmenter | None = None, label_set: LabelSet | None = None
+    ) -> None:
+        label_set = label_set or (segmenter.label_set if segmenter else None)
+        self.config = config
+        self.segmenter = segmenter
+        self.label_set = label_set.with_costs(config.costs) if label_set and config.costs else label_set
+        self.tree = create_tree(config.octomap, self.label_set)
+        self.projector = create_projector(self.tree, self.label_set, config)
+        self.timer = StageTimer()
+
+    @classmethod
+    def from_config(cls, config: PerceptionConfig, label_set: LabelSet | None = None) -> PerceptionPipeline:
+        """The pipeline with the network that ``config.segmentation.model`` names ("none" for none)."""
+        return cls(config, create_segmenter_from(config), label_set)
+
+    def process(self, frame: Frame) -> FrameResult:
+        """Take one frame into the map; ``frame.labels``, where given, stand in for the network's.
+
+        Raises:
+            InputError: the frame contradicts itself (sizes, unknown labels); the map is as before.
+        """
+        with self.timer.measure("prepare"):
+            frame = registered(frame)
+        with self.timer.measure("segment"):
+            labels = self.segment(frame)
+        with self.timer.measure("cloud"):
+            cloud = self.lift(frame, labels)
+        with self.timer.measure("insert"):
+            report = self.insert(cloud, frame)
+        with self.timer.measure("costmap"):
+            self.projector.update()
+        return FrameResult(frame, labels, cloud, report)
+
+    def segment(self, frame: Frame) -> LabelImage | None:
+        """Labels of the frame: its own, else the network's, else none."""
+        if frame.labels is not None or self.segmenter is None:
+            return frame.labels
+        return self.segmenter(frame.color)
+
+    def lift(self, frame: Frame, labels: LabelImage | None) -> LabeledCloud:
+        """Labeled points of a registered frame, in its optical frame."""
+        return label_cloud(
+            frame.depth,
+            frame.camera,
+            labels,
+            frame.color,
+            self.config.cloud,
+            min_confidence=self.config.segmentation.min_confidence,
+            no_return_range=max(self.config.octomap.sensor_model.max_range, 0.0),
+            stamp_ns=frame.stamp_ns,
+            frame_id=frame.frame_id,
+        )
+
+    def insert(self, cloud: LabeledCloud, frame: Frame) -> InsertReport:
+        """Take a cloud into the octree from where the camera stood."""
+        map_T_camera = frame.map_T_camera
+        return self.tree.insert_cloud(
+            map_T_camera.apply(cloud.points),
+            map_T_camera.translation,
+            labels=cloud.labels if self.label_set else None,
+            confidence=cloud.confidence if self.label_set else None,
+            clear_points=map_T_camera.apply(cloud.clear_points),
+        )
+
+    def costmap(self) -> CostGrid:
+        """The costmap of everything mapped so far."""
+        return self.projector.grid()
+
+    def warm_up(self) -> None:
+        """Compile or load every kernel and run the network once, so that the first frame is like the others."""
+        from perception import cloud, costmap, mapping
+
+        cloud.warm_up()
+        mapping.warm_up()
+        costmap.warm_up()
+        if self.segmenter is not None:
+            self.segmenter.warm_up()
+
+
+def registered(frame: Frame) -> Frame:
+    """The frame without lens distortion and with depth seen from the color camera."""
+    changes: dict[str, Any] = {}
+    if frame.camera.is_distorted:
+        changes["color"] = rectify(frame.color, frame.camera)
+        changes["camera"] = frame.camera.rectified()
+        if frame.labels is not None:
+            changes["labels"] = rectify(frame.labels, frame.camera)
+    depth_camera = frame.depth_camera or frame.camera
+    depth = rectify(frame.depth, depth_camera) if depth_camera.is_distorted else frame.depth
+    if frame.depth_camera is not None and frame.camera_T_depth is not None:
+        depth = register_depth(depth, depth_camera.rectified(), frame.camera.rectified(), frame.camera_T_depth)
+        changes.update(depth_camera=None, camera_T_depth=None)
+    if depth is not frame.depth:
+        changes["depth"] = depth
+    return replace(frame, **changes) if changes else frame
+
+
+def create_tree(config: OctomapConfig, label_set: LabelSet | None) -> SemanticOcTree:
+    """The octree that a configuration asks for."""
+    from perception.mapping import SemanticOcTree
+
+    return SemanticOcTree(
+        resolution=config.resolution,
+        sensor_model=config.sensor_model,
+        num_classes=label_set.num_classes if label_set else 0,
+        decay_s=label_set.decay_s if label_set else None,
+        labels_per_voxel=config.labels_per_voxel,
+        max_label_score=config.max_label_score,
+        max_memory=round(config.max_memory_mb * 1e6) or None,
+    )
+
+
+def create_projector(tree: SemanticOcTree, label_set: LabelSet | None, config: PerceptionConfig) -> Any:
+    """The costmap projection of a tree."""
+    from perception.costmap import CostmapProjector
+
+    return CostmapProjector(tree, label_set, config.costmap)
+
+
+def create_segmenter_from(config: PerceptionConfig) -> Segmenter | None:
+    """The network that a configuration names, with its classes mapped to the map's; None for "none"."""
+    from perception.models import segmenter_from_config
+
+    return None if config.segmentation.model == "none" else segmenter_from_config(config.segmentation)

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the pipeline over a recording and writes what came out: map, costmap, pictures, figures."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from perception import __version__
+from perception.config import PerceptionConfig, to_dict
+from perception.errors import InputError
+from perception.evaluation.readback import LabelReadback
+from perception.evaluation.segmentation import ConfusionMatrix
+from perception.evaluation.timing import peak_memory_mb
+from perception.pipeline import FrameResult, PerceptionPipeline, create_segmenter_from
+from perception.sources import Source
+from perception.types import Frame
+
+LABEL_SOURCES = ("network", "truth", "none")
+PICTURED_FRAMES = 4
+
+
+class Replay:
+    """One run over one source.
+
+    Args:
+        source: frames to take in.
+        config: parameters of the pipeline.
+        output: folder to write to; made where missing.
+        labels: "network", "truth" (the recording's own labels in place of a network's) or "none".
+    """
+
+    def __init__(self, source: Source, config: PerceptionConfig, output: Path, labels: str = "network") -> None:
+        if labels not in LABEL_SOURCES:
+            raise InputError(f"labels: expected one of {list(LABEL_SOURCES)}, got {labels!r}")
+        if labels == "truth" and source.label_set is None:
+            raise InputError(f"{source.name}: has no ground-truth labels; use labels from the network or none")
+        self.source, self.config, self.output, self.labels = source, config, output, labels
+        segmenter = create_segmenter_from(config) if labels == "network" else None
+        label_set = source.label_set if labels == "truth" else None
+        self.pipeline = PerceptionPipeline(config, segmenter, label_set)
+        self.trajectory: list[np.ndarray] = []
+        self.dropped: Counter[str] = Counter()
+        self.frames = 0
+        self._truth = _TruthScores(self.pipeline, source, labels)
+        self._pictures = _FramePictures(output, source.name)
+
+    def run(self, progress: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Take in all frames and write the folder.
+
+        Args:
+            progress: called after each frame.
+
+        Returns:
+            What ``result.json`` holds.
+
+        Raises:
+            InputError: the source gave no usable frame.
+        """
+        self.output.mkdir(parents=True, exist_ok=True)
+        warm_up_start = time.perf_counter()
+        self.pipeline.warm_up()
+        start = time.perf_counter()
+        stamps = []
+        for frame in self.source:
+            if self._take(frame):
+                stamps.append(frame.stamp_ns)
+            progress()
+        seconds = time.perf_counter() - start
+        if not stamps:
+            raise InputError(f"{self.source.name}: no frame could be mapped ({dict(self.dropped)})")
+        self._write_maps()
+        self._draw()
+        result = self._result(seconds, start - warm_up_start, (stamps[-1] - stamps[0]) / 1e9)
+        _write_text(self.output / "result.json", json.dumps(result, indent=2) + "\n")
+        _write_text(self.output / "config.yaml", yaml.safe_dump(to_dict(self.config), sort_keys=False))
+        return result
+
+    def _take(self, frame: Frame) -> bool:
+        given = replace(frame, labels=None) if self.labels != "truth" else frame
+        try:
+            result = self.pipeline.process(given)
+        except InputError as error:
+            # A bad frame costs itself, not the run.
+            self.dropped[str(error)] += 1
+            return False
+        self.frames += 1
+        self.trajectory.append(np.array(frame.map_T_camera.translation))
+        self._truth.add(frame, result)
+        self._pictures.add(result)
+        return True
+
+    def _write_maps(self) -> None:
+        from perception.costmap import write_costmap
+
+        self.pipeline.tree.write(self.output / "map.ot", label_set=self.pipeline.label_set)
+        self.pipeline.tree.write_binary(self.output / "map.bt")
+        write_costmap(self.output / "costmap", self.pipeline.costmap())
+
+    def _draw(self) -> None:
+        from perception.evaluation.pictures import costmap_picture, octree_pictures
+
+        leaves = occupied_leaves(self.pipeline.tree)
+        cut = cut_height(leaves[0], self.trajectory)
+        octree_pictures(self.output, leaves, self.pipeline.label_set, self.config.octomap.resolution, cut)
+        costmap_picture(self.output / "costmap_path.png", self.pipeline.costmap(), self.trajectory)
+        self._pictures.write()
+
+    def _result(self, seconds: float, warm_up_seconds: float, duration: float) -> dict[str, Any]:
+        tree, label_set = self.pipeline.tree, self.pipeline.label_set
+        leaves = tree.leaves()
+        volumes = np.rint((leaves.sizes / tree.resolution) ** 3).astype(np.int64)
+        occupied = leaves.log_odds >= 0
+        per_class = {
+            label_set.name_of(int(i)) if label_set else "occupied": int(volumes[occupied & (leaves.labels == i)].sum())
+            for i in np.unique(leaves.labels[occupied])
+        }
+        return {
+            "perception": __version__,
+            "source": self.source.name,
+            "labels": self.labels,
+            "network": getattr(self.pipeline.segmenter, "name", None),
+            "frames": self.frames,
+            "dropped": dict(self.source.drops + self.dropped),
+            "warnings": dict(self.source.warnings),
+            "recording_seconds": round(duration, 3),
+            "processing_seconds": round(seconds, 3),
+            "real_time_factor": round(duration / seconds, 3) if duration > 0 else None,
+            "warm_up_seconds": round(warm_up_seconds, 3),
+            "stages": self.pipeline.timer.summary(),
+            "memory": {"peak_process_mb": round(peak_memory_mb(), 1), "map_mb": round(tree.memory_usage() / 1e6, 3)},
+            "voxels": {
+                "occupied": int(volumes[occupied].sum()),
+                "free": int(volumes[~occupied].sum()),
+                "leaves": len(leaves.sizes),
+                "per_class": dict(sorted(per_class.items(), key=lambda item: -item[1])),
+            },
+            "truth": self._truth.summary(),
+            "machine": {"processor": platform.machine(), "python": platform.python_version()},
+        }
+
+
+class _TruthScores:
+    """Compares labels with the recording's own, where it has any and the classes are the same."""
+
+    def __init__(self, pipeline: PerceptionPipeline, source: Source, labels: str) -> None:
+        self._readback = LabelReadback(pipeline.tree) if labels == "truth" else None
+        same = source.label_set is not None and pipeline.label_set is not None and labels == "network"
+        same = same and source.label_set == pipeline.label_set
+        self._images = ConfusionMatrix(pipeline.label_set.num_classes) if same and pipeline.label_set else None
+        self._label_set = source.label_set
+
+    def add(self, frame: Frame, result: FrameResult) -> None:
+        if frame.labels is None:
+            return
+        if self._readback is not None:
+            self._readback.add(result, frame.labels)
+        if self._images is not None and result.labels is not None:
+            self._images.add(frame.labels.labels, result.labels.labels)
+
+    def summary(self) -> dict[str, Any] | None:
+        if self._readback is not None and self._label_set is not None:
+            return {"readback": self._readback.summary(self._label_set)}
+        if self._images is not None and self._images.total:
+            return {"pixel_accuracy": self._images.accuracy(), "mean_iou": self._images.mean_iou()}
+        return None
+
+
+class _FramePictures:
+    """Keeps a few frames spread over a run of unknown length, in constant memory."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
+        self._kept: list[tuple[int, FrameResult]] = []
+        self._count, self._step = 0, 1
+
+    def add(self, result: FrameResult) -> None:
+        if result.labels is not None and self._count % self._step == 0:
+            self._kept.append((self._count, result))
+            if len(self._kept) > 2 * PICTURED_FRAMES:
+                self._kept, self._step = self._kept[::2], 2 * self._step
+        self._count += 1
+
+    def write(self) -> None:
+        from perception.evaluation.pictures import label_picture
+
+        chosen = self._kept[:: max(1, len(self._kept) // PICTURED_FRAMES)][:PICTURED_FRAMES]
+        for index, result in chosen:
+            assert result.labels is not None
+            title = f"{self._name}, frame {index}"
+            label_picture(self._folder / f"labels_{index:06d}.png", result.frame.color, result.labels, title)
+
+
+def occupied_leaves(tree: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Centers, sizes and labels of the occupied leaves."""
+    leaves = tree.leaves()
+    occupied = leaves.log_odds >= 0
+    return leaves.centers[occupied], leaves.sizes[occupied], leaves.labels[occupied]
+
+
+def cut_height(centers: np.ndarray, trajectory: list[np.ndarray]) -> float | None:
+    """Height above which a room's ceiling would hide it: half a meter over the camera, if much is above that."""
+    if not len(centers) or not trajectory:
+        return None
+    height = max(float(position[2]) for position in trajectory) + 0.5
+    above = float((centers[:, 2] > height).mean())
+    return height if 0.02 < above < 0.6 else None
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
