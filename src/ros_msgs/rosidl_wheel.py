@@ -7,6 +7,7 @@ found at run time but those of the ROS wheels, at a fixed place relative to the 
 """
 
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -107,13 +108,13 @@ def find_tools() -> tuple[list[str], list[str]]:
 def ros_prefix() -> Path:
     """Folder with the include, lib and share of the ROS wheels that this Python imports."""
     try:
-        import rosidl_generator_c
+        from rosidl_generator_c import generate_c
     except ImportError as error:
         raise PlatformError(
             "Building the ROS message packages needs ROS 2 Jazzy from PyPI: pip install ros-jazzy-rclpy "
             f"ros-jazzy-sensor-msgs, or build with pip's isolation on ({error})."
         ) from error
-    return Path(rosidl_generator_c.__file__).parents[4]
+    return Path(inspect.getfile(generate_c)).parents[4]
 
 
 class InterfacePackage:
