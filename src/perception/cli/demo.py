@@ -26,8 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not SEQUENCE.is_dir():
         raise InputError(
-            "demo: the recorded sequence (../shared/data/label_fusion/labels) is not beside this repository; run your own "
-            "with: python -m perception replay FOLDER_OR_BAG --output OUT"
+            "demo: the recorded sequence (../shared/data/label_fusion/labels) is not beside this repository; "
+            "run your own with: python -m perception replay FOLDER_OR_BAG --output OUT"
         )
     for labels in ("truth", "network"):
         print(f"\n== {SEQUENCE.parent.name}, labels: {labels} ==", flush=True)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from perception.errors import InputError
+from perception.geometry import PinholeCamera, Transform
+from perception.labels import LabelClass, LabelSet
+from perception.types import CostGrid, Detections, Frame, LabelImage
+
+CAMERA = PinholeCamera(4, 3, 2.0, 2.0, 1.5, 1.0)
+CLASSES = LabelSet("x", (LabelClass(0, "a", (1, 2, 3)), LabelClass(1, "b", (4, 5, 6))))
+
+
+def frame(**changes):
+    values = {
+        "stamp_ns": 0,
+        "color": np.zeros((3, 4, 3), np.uint8),
+        "depth": np.ones((3, 4), np.float32),
+        "camera": CAMERA,
+        "map_T_camera": Transform.identity(),
+    }
+    return Frame(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"color": np.zeros((3, 5, 3), np.uint8)}, "color: expected 4x3 as its intrinsics say, got 5x3"),
+        ({"color": np.zeros((3, 4), np.uint8)}, "color: expected"),
+        ({"color": np.zeros((3, 4, 3), np.float32)}, "float32"),
+        ({"depth": np.zeros((6, 8), np.float32)}, "depth: expected 4x3 as its intrinsics say, got 8x6"),
+        ({"depth": np.zeros((3, 4), np.uint16)}, "uint16"),
+        ({"depth_camera": CAMERA}, "belong together"),
+        ({"labels": LabelImage.certain(np.zeros((3, 3), int), CLASSES)}, "labels: expected"),
+    ],
+)
+def test_frame_that_contradicts_itself_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        frame(**changes)
+
+
+def test_depth_of_another_camera_has_that_cameras_size():
+    other = PinholeCamera(8, 6, 4.0, 4.0, 3.5, 2.5)
+    assert frame(depth=np.ones((6, 8), np.float32), depth_camera=other, camera_T_depth=Transform.identity())
+
+
+def test_label_image_refuses_ids_outside_of_its_set():
+    with pytest.raises(InputError, match=r"got \[7\]"):
+        LabelImage.certain(np.array([[0, 7]]), CLASSES)
+
+
+def test_label_image_refuses_confidence_of_another_shape():
+    with pytest.raises(InputError, match="confidence"):
+        LabelImage(np.zeros((2, 2), int), np.zeros((2, 3), np.float32), CLASSES)
+
+
+def test_detections_refuse_counts_that_differ():
+    with pytest.raises(InputError, match=r"boxes \(2, 4\)"):
+        Detections(np.zeros((3, 4), np.float32), np.zeros(2, np.float32), np.zeros(2, int), CLASSES)
+
+
+def test_cost_grid_refuses_other_types_and_resolutions():
+    with pytest.raises(InputError, match="int8"):
+        CostGrid(np.zeros((2, 2)), 0.05, (0, 0))
+    with pytest.raises(InputError, match="resolution"):
+        CostGrid(np.zeros((2, 2), np.int8), 0.0, (0, 0))
