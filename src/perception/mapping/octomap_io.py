@@ -73,11 +73,16 @@ def write_ot(path: str | Path, leaves: Leaves, resolution: float, labels: LeafLa
         InputError: leaves, resolution or labels are not as described.
         PerceptionError: the file cannot be written.
     """
+    atomic_write(path, (ot_bytes(leaves, resolution, labels),))
+
+
+def ot_bytes(leaves: Leaves, resolution: float, labels: LeafLabels | None = None) -> bytes:
+    """The file that write_ot saves."""
     data = encode_full(*leaves)
     colored = leaves.colors is not None
     section = b"" if labels is None else encode_labels(labels, len(leaves.depths))
     header = _header(FULL_MAGIC, "ColorOcTree" if colored else "OcTree", len(data) // FULL_RECORD[colored], resolution)
-    atomic_write(path, (header, data, section))
+    return b"".join((header, data, section))
 
 
 def write_bt(path: str | Path, leaves: Leaves, resolution: float) -> None:
@@ -92,8 +97,13 @@ def write_bt(path: str | Path, leaves: Leaves, resolution: float) -> None:
         InputError: leaves or resolution are not as described.
         PerceptionError: the file cannot be written.
     """
+    atomic_write(path, (bt_bytes(leaves, resolution),))
+
+
+def bt_bytes(leaves: Leaves, resolution: float) -> bytes:
+    """The file that write_bt saves."""
     data, nodes = binary_stream(leaves.keys, leaves.depths, leaves.log_odds)
-    atomic_write(path, (_header(BINARY_MAGIC, "OcTree", nodes, resolution), data))
+    return _header(BINARY_MAGIC, "OcTree", nodes, resolution) + data
 
 
 def read_map(path: str | Path, occupied: float = CLAMPING_MAX, free: float = CLAMPING_MIN) -> MapFile:
