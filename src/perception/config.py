@@ -6,6 +6,7 @@ ROS nodes declare their parameters from these classes, the command line reads YA
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -17,6 +18,7 @@ import yaml
 from perception.errors import InputError
 
 T = TypeVar("T")
+MAX_FLOAT = sys.float_info.max
 
 
 def param(
@@ -115,6 +117,63 @@ class OctomapConfig(_Checked):
     max_memory_mb: float = param(
         0.0, "Bound of the map's memory, MB; the farthest parts are forgotten; 0 for no bound", 0.0
     )
+
+
+@dataclass(frozen=True)
+class GroundFilterConfig(_Checked):
+    """Limits of the ground plane; names and defaults as octomap_server's ``ground_filter.*``."""
+
+    distance: float = param(0.04, "Points within this distance of the plane belong to it, m", 0.0, 10.0)
+    angle: float = param(0.15, "Largest angle between the plane and the horizontal, rad", 0.0, 1.5707963267948966)
+    plane_distance: float = param(0.07, "Largest height of the plane above or below the base frame, m", 0.0, 100.0)
+
+
+@dataclass(frozen=True)
+class MarkerColorConfig(_Checked):
+    """A color of markers."""
+
+    r: float = param(0.0, "Red", 0.0, 1.0)
+    g: float = param(0.0, "Green", 0.0, 1.0)
+    b: float = param(1.0, "Blue", 0.0, 1.0)
+    a: float = param(1.0, "Opacity", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class FreeColorConfig(MarkerColorConfig):
+    """Color of free voxels."""
+
+    g: float = param(1.0, "Green", 0.0, 1.0)
+    b: float = param(0.0, "Blue", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class OctomapServerConfig(_Checked):
+    """What octomap_server can do besides :class:`OctomapConfig`; its names and defaults."""
+
+    compress_map: bool = param(True, "Publish and save the map pruned: eight equal voxels become one")
+    incremental_2D_projection: bool = param(False, "Project only what changed since the last projected_map")
+    max_depth: int = param(16, "Depth down to which the map is shown and projected; 16 is single voxels", 1, 16)
+    point_cloud_min_x: float = param(-MAX_FLOAT, "Points below this x are ignored, m, frame of the filter")
+    point_cloud_max_x: float = param(MAX_FLOAT, "Points above this x are ignored, m, frame of the filter")
+    point_cloud_min_y: float = param(-MAX_FLOAT, "Points below this y are ignored, m, frame of the filter")
+    point_cloud_max_y: float = param(MAX_FLOAT, "Points above this y are ignored, m, frame of the filter")
+    point_cloud_min_z: float = param(-100.0, "Points below this z are ignored, m, frame of the filter")
+    point_cloud_max_z: float = param(100.0, "Points above this z are ignored, m, frame of the filter")
+    occupancy_min_z: float = param(-100.0, "Voxels below this z are neither shown nor projected, m")
+    occupancy_max_z: float = param(100.0, "Voxels above this z are neither shown nor projected, m")
+    min_x_size: float = param(0.0, "Least extent of projected_map along x, m", 0.0, 10000.0)
+    min_y_size: float = param(0.0, "Least extent of projected_map along y, m", 0.0, 10000.0)
+    filter_speckles: bool = param(False, "Neither show nor project occupied voxels without an occupied neighbor")
+    filter_ground_plane: bool = param(False, "Points of the ground plane clear the way to them and mark nothing")
+    ground_filter: GroundFilterConfig = section(GroundFilterConfig)
+    use_height_map: bool = param(False, "Color the markers by height")
+    colored_map: bool = param(False, "Color the markers by class")
+    color_factor: float = param(0.8, "Share of the color circle that heights run through", 0.0, 1.0)
+    color: MarkerColorConfig = section(MarkerColorConfig)
+    color_free: FreeColorConfig = section(FreeColorConfig)
+    publish_free_space: bool = param(False, "Publish free_cells_vis_array too")
+    latch: bool = param(True, "Late subscribers receive the last map (transient local)")
+    octomap_path: str = param("", "Map file (.bt or .ot) to start from and for load_map; empty starts with nothing")
 
 
 @dataclass(frozen=True)
