@@ -2,7 +2,6 @@
 """The message packages that we build for ROS 2 from PyPI: definitions, compiled code and the build's own errors."""
 
 import importlib
-import os
 import sys
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "src" / "ros_msgs"
-DOMAIN_ID = 40 + os.getpid() % 60
 
 # RIHS01 hashes of the upstream definitions in Jazzy: equal hashes, equal wire format.
 TYPE_HASHES = {
@@ -39,47 +37,21 @@ def load_class(type_name: str) -> type:
 
 
 @pytest.fixture(scope="module")
-def ros():
-    """Two nodes, one to offer and one to ask, and an executor that spins both; this host only, a domain of its own."""
-    rclpy = pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
+def ros(nodes):
     for package in sorted({name.partition("/")[0] for name in TYPE_HASHES}):
         pytest.importorskip(package, reason=f"needs {package}: pip install ./src/ros_msgs")
-    before = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE")
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=DOMAIN_ID)
-    nodes = [rclpy.create_node(name, context=context) for name in ("offering", "asking")]
-    executor = rclpy.executors.SingleThreadedExecutor(context=context)
-    for node in nodes:
-        executor.add_node(node)
-    yield *nodes, executor
-    executor.shutdown()
-    for node in nodes:
-        node.destroy_node()
-    context.try_shutdown()
-    if before is None:
-        del os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"]
-    else:
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = before
-
-
-def spin_until(executor, condition, timeout_s: float = 10.0) -> bool:
-    for _ in range(int(timeout_s / 0.05)):
-        if condition():
-            return True
-        executor.spin_once(timeout_sec=0.05)
-    return condition()
+    return nodes
 
 
 def send(ros, message, topic: str):
     """Publish a message from one node; return what the other receives."""
-    offering, asking, executor = ros
+    offering, asking = ros.offering, ros.asking
     received = []
     subscription = asking.create_subscription(type(message), topic, received.append, 1)
     publisher = offering.create_publisher(type(message), topic, 1)
-    assert spin_until(executor, lambda: publisher.get_subscription_count() == 1)
+    assert ros.spin_until(lambda: publisher.get_subscription_count() == 1)
     publisher.publish(message)
-    assert spin_until(executor, lambda: bool(received)), f"nothing received on {topic}"
+    assert ros.spin_until(lambda: bool(received)), f"nothing received on {topic}"
     asking.destroy_subscription(subscription)
     offering.destroy_publisher(publisher)
     return received[0]
@@ -87,12 +59,12 @@ def send(ros, message, topic: str):
 
 def call(ros, service_type, name: str, handler, request):
     """Serve in one node and call from the other; return the response."""
-    offering, asking, executor = ros
+    offering, asking = ros.offering, ros.asking
     service = offering.create_service(service_type, name, handler)
     client = asking.create_client(service_type, name)
-    assert spin_until(executor, client.service_is_ready)
+    assert ros.spin_until(client.service_is_ready)
     future = client.call_async(request)
-    assert spin_until(executor, future.done), f"no response from {name}"
+    assert ros.spin_until(future.done), f"no response from {name}"
     asking.destroy_client(client)
     offering.destroy_service(service)
     return future.result()
@@ -100,10 +72,10 @@ def call(ros, service_type, name: str, handler, request):
 
 @pytest.mark.parametrize("type_name", sorted(TYPE_HASHES))
 def test_type_hash_on_the_wire_equals_upstreams(ros, type_name):
-    offering, asking, executor = ros
+    offering, asking = ros.offering, ros.asking
     topic = "/hash/" + type_name.replace("/", "_")
     publisher = offering.create_publisher(load_class(type_name), topic, 1)
-    assert spin_until(executor, lambda: bool(asking.get_publishers_info_by_topic(topic)))
+    assert ros.spin_until(lambda: bool(asking.get_publishers_info_by_topic(topic)))
     type_hash = asking.get_publishers_info_by_topic(topic)[0].topic_type_hash
     offering.destroy_publisher(publisher)
     assert (type_hash.version, bytes(type_hash.value).hex()) == (1, TYPE_HASHES[type_name])
@@ -179,7 +151,7 @@ def test_service_events_carry_request_and_response(ros):
     from rclpy.qos import qos_profile_system_default
     from rclpy.service_introspection import ServiceIntrospectionState
 
-    offering, asking, executor = ros
+    offering, asking = ros.offering, ros.asking
     events = []
     asking.create_subscription(BoundingBoxQuery.Event, "observed/_service_event", events.append, 10)
     service = offering.create_service(BoundingBoxQuery, "observed", lambda request, response: response)
@@ -187,12 +159,12 @@ def test_service_events_carry_request_and_response(ros):
         offering.get_clock(), qos_profile_system_default, ServiceIntrospectionState.CONTENTS
     )
     client = asking.create_client(BoundingBoxQuery, "observed")
-    assert spin_until(executor, client.service_is_ready)
-    assert spin_until(executor, lambda: asking.count_publishers("observed/_service_event") == 1)
+    assert ros.spin_until(client.service_is_ready)
+    assert ros.spin_until(lambda: asking.count_publishers("observed/_service_event") == 1)
     request = BoundingBoxQuery.Request()
     request.max.y = 4.0
     future = client.call_async(request)
-    assert spin_until(executor, lambda: future.done() and len(events) >= 2)
+    assert ros.spin_until(lambda: future.done() and len(events) >= 2)
     assert [box.max.y for event in events for box in event.request] == [4.0]
     assert sum(len(event.response) for event in events) == 1
 

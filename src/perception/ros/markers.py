@@ -59,24 +59,20 @@ def serialize_cubes(
     if count and not 0 <= groups.min() <= groups.max() < len(group_names):
         raise InputError(f"cubes: expected groups 0 to {len(group_names) - 1}, got {groups.min()} to {groups.max()}")
     edges, size_ids = np.unique(sizes, return_inverse=True)
-    keys, starts, order = _partition(groups.astype(np.int64) * max(len(edges), 1) + size_ids.reshape(-1))
+    keys = groups.astype(np.int64) * max(len(edges), 1) + size_ids.reshape(-1)
+    order = np.argsort(keys, kind="stable")
+    keys, starts = np.unique(keys[order], return_index=True)
     writer = _CdrWriter()
     writer.pack("I", 1 + len(keys))
     writer.marker(frame_id, stamp_ns, "", 0, DELETE_ALL, 0.0, np.empty((0, 3)), np.empty((0, 4)))
     rgba = np.full((count, 4), alpha, np.float32)
     rgba[:, :3] = colors / np.float32(255)
-    for key, members in zip(keys, np.split(order, starts[1:]), strict=True):
+    for key, start, stop in zip(keys, starts, np.append(starts, count)[1:], strict=True):
         group, size_id = divmod(int(key), len(edges))
+        members = order[start:stop]
         name, edge = group_names[group], float(edges[size_id])
         writer.marker(frame_id, stamp_ns, name, size_id, ADD, edge, centers[members], rgba[members])
     return writer.data()
-
-
-def _partition(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct keys, where each begins in the sorted order, and that order."""
-    order = np.argsort(keys, kind="stable")
-    distinct, starts = np.unique(keys[order], return_index=True)
-    return distinct, starts, order
 
 
 class _CdrWriter:
