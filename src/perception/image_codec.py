@@ -238,7 +238,9 @@ def to_meters(depth: NDArray[Any]) -> NDArray[np.float32]:
         return np.divide(depth, np.float32(1000), dtype=np.float32)
     if depth.dtype != np.float32:
         raise InputError(f"depth image: expected 16-bit millimeters or float32 meters, got {depth.dtype}")
-    return np.where((depth < 0) & (depth > -np.inf), np.float32(np.nan), depth)
+    meters = depth.copy()
+    meters[(depth < 0) & (depth > -np.inf)] = np.nan
+    return meters
 
 
 def _check_layout(height: int, width: int, encoding: str, step: int, length: int, pixel_bytes: int) -> None:
