@@ -106,7 +106,7 @@ class _Axis:
 
 def _axis(pixels: int, inputs: int, cells: int, grid: str) -> _Axis:
     place = (np.arange(pixels) + 0.5) / pixels
-    # Image and input share pixel edges in both; TensorFlow 1 then puts logit i on the center of input pixel i · in / out.
+    # Image and input share their edges in both; TensorFlow 1 puts logit i on the center of input pixel i · in / out.
     source = (place * inputs - 0.5) * (cells / inputs) if grid == "legacy" else place * cells - 0.5
     source = np.clip(source, 0, cells - 1)
     cell = np.floor(source).astype(np.int64)

@@ -96,11 +96,10 @@ def build_deeplab(arrays: Mapping[str, NDArray[Any]], num_classes: int, height: 
     if height <= 0 or width <= 0 or height % stride or width % stride:
         raise InputError(f"network input: expected sizes that are multiples of {stride}, got {height}x{width}")
     builder = _GraphBuilder(arrays)
-    low = inner = features = builder.conv("image", layers.STEM)
+    low = features = builder.conv("image", layers.STEM)
     for index, block in enumerate(layers.BLOCKS):
         features, inner = builder.block(features, block)
-        if index == layers.LOW_LEVEL_BLOCK:
-            low = builder.conv(inner, layers.DECODER_LOW)
+        low = inner if index == layers.LOW_LEVEL_BLOCK else low
     joined = _head(builder, features, low, height // stride, width // stride)
     builder.conv(joined, layers.classifier(num_classes))
     builder.nodes[-1].output[0] = "logits"
@@ -118,11 +117,12 @@ def build_deeplab(arrays: Mapping[str, NDArray[Any]], num_classes: int, height: 
 
 
 def _head(builder: _GraphBuilder, features: str, low: str, height: int, width: int) -> str:
+    point = builder.conv(features, layers.PYRAMID_POINT)
+    low = builder.conv(low, layers.DECODER_LOW)
     pooled = builder.add("GlobalAveragePool", [features], "pyramid.mean")
     pooled = builder.conv(pooled, layers.PYRAMID_POOL)
     builder.constants["pyramid.size"] = np.array([1, 1, height, width], np.int64)
     pooled = builder.add("Expand", [pooled, "pyramid.size"], "pyramid.pooled")
-    point = builder.conv(features, layers.PYRAMID_POINT)
     joined = builder.add("Concat", [pooled, point], "pyramid.joined", axis=1)
     pyramid = builder.conv(joined, layers.PYRAMID_PROJECT)
     raised = builder.upsample(pyramid, layers.OUTPUT_STRIDE // layers.LOGIT_STRIDE, "pyramid.raised")

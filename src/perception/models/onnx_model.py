@@ -60,7 +60,7 @@ class LabelNetworkSegmenter:
 def build_onnx_segmenter(path: str, options: ModelOptions) -> NetworkSegmenter | LabelNetworkSegmenter:
     """A segmenter from an ONNX file with one image input and logits, probabilities or labels as first output.
 
-    A model card beside the file (same name, .yaml; see :class:`perception.models.cards.ModelCard`) says how to
+    A model card beside the file (``name.card.yaml``; see :class:`perception.models.cards.ModelCard`) says how to
     normalize and what comes out. Without one a float input gets RGB with ImageNet's mean and deviation (with a
     warning), an integer output is labels and a float output logits.
 
@@ -89,7 +89,7 @@ def build_onnx_segmenter(path: str, options: ModelOptions) -> NetworkSegmenter |
 
 
 def _card(path: Path) -> ModelCard | None:
-    beside = path.with_suffix(".yaml")
+    beside = path.with_suffix(".card.yaml")
     return read_card(beside) if beside.is_file() else None
 
 
@@ -103,30 +103,28 @@ def _input_spec(session: Any, card: ModelCard | None, size: tuple[int, int] | No
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 else []
     # Free dimensions are None or a name.
-    free = [not isinstance(length, int) for length in shape]
-    fits = len(shape) == 4 and (free[0] or shape[0] == 1) and (free[1] or shape[1] == 3)
+    fits = len(shape) == 4 and (not isinstance(shape[0], int) or shape[0] == 1) and shape[1] == 3
     if not fits or inputs[0].type not in ("tensor(float)", "tensor(uint8)"):
         got = ", ".join(f"{item.type} {item.shape}" for item in inputs)
         raise InputError(f"network {path}: expected one input (1, 3, height, width) of float or uint8, got {got}")
-    raw = inputs[0].type == "tensor(uint8)"
-    if card is not None:
-        spec = card.input
-    elif raw:
-        spec = InputSpec()
-    else:
-        _log.warning("network %s: no model card beside it; input is RGB with ImageNet's mean and deviation", path)
-        spec = InputSpec(mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    if raw and (spec.mean != InputSpec.mean or spec.std != InputSpec.std):
-        raise InputError(f"network {path}: expected a model card without mean and std for a uint8 input")
+    spec = _normalization(card, inputs[0].type == "tensor(uint8)", path)
     if size is not None:
         spec = replace(spec, height=size[0], width=size[1])
-    elif not free[2] and not free[3] and not spec.height:
-        spec = replace(spec, height=shape[2], width=shape[3])
-    if any(
-        not is_free and want != fixed
-        for is_free, want, fixed in zip(free[2:], (spec.height, spec.width), shape[2:], strict=True)
-    ):
+    fixed = [length if isinstance(length, int) else 0 for length in shape[2:]]
+    if not spec.height and all(fixed):
+        spec = replace(spec, height=fixed[0], width=fixed[1])
+    if any(want != given for want, given in zip((spec.height, spec.width), fixed, strict=True) if given):
         raise InputError(f"network {path}: expected input size {shape[3]}x{shape[2]}, got {spec.width}x{spec.height}")
+    return spec
+
+
+def _normalization(card: ModelCard | None, raw: bool, path: str) -> InputSpec:
+    if card is None and not raw:
+        _log.warning("network %s: no model card beside it; input is RGB with ImageNet's mean and deviation", path)
+        return InputSpec(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    spec = card.input if card is not None else InputSpec()
+    if raw and (spec.mean, spec.std) != (InputSpec.mean, InputSpec.std):
+        raise InputError(f"network {path}: expected a model card without mean and std for a uint8 input")
     return spec
 
 
@@ -146,13 +144,14 @@ def _run(session: Any, output: str, path: str) -> Run:
     wanted = [session.get_outputs()[0].name]
 
     def run(image: NDArray[np.float32]) -> NDArray[Any]:
-        value = session.run(wanted, {source: image.astype(np.uint8) if dtype == "tensor(uint8)" else image})[0]
+        feed = {source: image.astype(np.uint8) if dtype == "tensor(uint8)" else image}
+        try:
+            value = session.run(wanted, feed)[0]
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise InputError(f"network {path}: failed on input {image.shape} ({str(error).splitlines()[0]})") from error
         if output == "labels":
-            return (
-                value.reshape(value.shape[-2:])
-                if value.ndim >= 2 and value.size == np.prod(value.shape[-2:])
-                else value
-            )
+            # (1, h, w) and (1, 1, h, w) are both common.
+            return value[(0,) * (value.ndim - 2)] if set(value.shape[:-2]) <= {1} else value
         if value.ndim != 4 or len(value) != 1:
             raise InputError(f"network {path}: expected {output} (1, C, h, w), got {value.shape}")
         logits = value[0].transpose(1, 2, 0)
