@@ -11,6 +11,11 @@ from time import monotonic
 from perception.errors import InputError, TransformError
 from perception.geometry import Transform
 
+
+class TransformLoopError(InputError):
+    """A transform would make a frame its own ancestor."""
+
+
 DEFAULT_CACHE_NS = 10_000_000_000
 """How long transforms are kept, as tf2."""
 
@@ -75,14 +80,15 @@ class TransformBuffer:
         """Add one transform.
 
         Raises:
-            InputError: empty or equal frame names, or the frames would form a loop (what is known stays).
+            InputError: empty or equal frame names.
+            TransformLoopError: the frames would form a loop; what is known stays.
         """
         parent, child = parent.lstrip("/"), child.lstrip("/")
         if not parent or not child or parent == child:
             raise InputError(f"transform: expected two different frame names, got {child!r} to {parent!r}")
         with self._changed:
             if child in self._ancestors(parent):
-                raise InputError(f"transform {child} to {parent} refused: it would close a loop")
+                raise TransformLoopError(f"transform {child} to {parent} refused: it would close a loop")
             edge = self._edges.get(child)
             if edge is None or edge.parent != parent or edge.static != static:
                 edge = self._edges[child] = _Edge(parent, static)
@@ -127,6 +133,11 @@ class TransformBuffer:
         """Names of all known frames."""
         with self._changed:
             return set(self._edges) | {edge.parent for edge in self._edges.values()}
+
+    def root_of(self, frame: str) -> str:
+        """The ancestor of a frame that has no parent; the frame itself when it has none."""
+        with self._changed:
+            return self._ancestors(frame.lstrip("/"))[-1]
 
     def clear(self) -> None:
         """Forget moving transforms, keep static ones (a clock that jumped back)."""

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read an MCAP file that has no index or ends in the middle, record by record up to the break.
+
+A recorder that was killed leaves such files; readers that start from the index at the end refuse them.
+Source: MCAP format specification, https://mcap.dev/spec.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from perception.errors import InputError
+
+MAGIC = b"\x89MCAP0\r\n"
+MAX_RECORD_BYTES = 1 << 30
+"""Longer records and larger chunks are taken for damage."""
+SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, DATA_END, FOOTER = 0x03, 0x04, 0x05, 0x06, 0x07, 0x0F, 0x02
+_MESSAGE_HEADER = struct.Struct("<HIQQ")
+_CHUNK_HEADER = struct.Struct("<QQQI")
+
+
+class _BreakError(Exception):
+    """The file is cut off or damaged here."""
+
+
+@dataclass
+class _Chunk:
+    """A stretch of the file: one chunk, or a message outside of any; which channels it may hold and when."""
+
+    offset: int
+    size: int
+    start_ns: int
+    end_ns: int
+    channels: set[int]
+
+
+class RecoveredMcap:
+    """The whole records at the beginning of an MCAP file.
+
+    Args:
+        path: the file; it is scanned once, message data is skipped where an index of the chunk allows it.
+
+    Attributes:
+        topics: channel id to (topic, message type).
+        counts: messages per channel id.
+        start_ns: log time of the first message; 0 when there is none.
+        end_ns: log time of the last message.
+        note: why the file ends early; empty when it is whole.
+
+    Raises:
+        InputError: not an MCAP file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._schemas: dict[int, str] = {}
+        self._chunks: list[_Chunk] = []
+        self.topics: dict[int, tuple[str, str]] = {}
+        self.counts: Counter[int] = Counter()
+        self.note = ""
+        try:
+            self._file: BinaryIO = path.open("rb")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        if self._file.read(len(MAGIC)) != MAGIC:
+            self._file.close()
+            raise InputError(f"{path}: expected an MCAP file, got one that begins differently")
+        try:
+            self._scan()
+        except _BreakError as error:
+            self.note = f"{path.name}: {error}"
+        self.start_ns = min((chunk.start_ns for chunk in self._chunks), default=0)
+        self.end_ns = max((chunk.end_ns for chunk in self._chunks), default=0)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def messages(
+        self, channels: Collection[int], start_ns: int = 0, stop_ns: int | None = None
+    ) -> Iterator[tuple[int, int, bytes]]:
+        """Channel id, log time and data of messages in file order, log time in [start, stop)."""
+        wanted, stop = set(channels), stop_ns if stop_ns is not None else 1 << 63
+        for chunk in self._chunks:
+            if chunk.end_ns < start_ns or chunk.start_ns >= stop or not (chunk.channels & wanted):
+                continue
+            for kind, body in self._records_of(chunk):
+                if kind != MESSAGE or len(body) < _MESSAGE_HEADER.size:
+                    continue
+                channel, _, log_ns, _ = _MESSAGE_HEADER.unpack_from(body)
+                if channel in wanted and start_ns <= log_ns < stop:
+                    yield channel, log_ns, bytes(body[_MESSAGE_HEADER.size :])
+
+    def _scan(self) -> None:
+        """List chunks, channels and counts; raise _BreakError where the whole records end."""
+        while True:
+            offset = self._file.tell()
+            kind, size = self._header()
+            if kind in (DATA_END, FOOTER):
+                return
+            if kind == CHUNK:
+                self._scan_chunk(offset, size)
+            elif kind in (SCHEMA, CHANNEL):
+                self._learn(kind, memoryview(self._take(size)))
+            elif kind == MESSAGE:
+                body = self._take(size)
+                if len(body) < _MESSAGE_HEADER.size:
+                    raise _BreakError(f"damaged message at byte {offset}")
+                channel, _, log_ns, _ = _MESSAGE_HEADER.unpack_from(body)
+                self.counts[channel] += 1
+                self._chunks.append(_Chunk(offset, size, log_ns, log_ns, {channel}))
+            else:
+                self._skip(size)
+
+    def _scan_chunk(self, offset: int, size: int) -> None:
+        """Take up one chunk: from the index behind it where that names known channels, else from its records."""
+        if size < _CHUNK_HEADER.size:
+            raise _BreakError(f"damaged chunk at byte {offset}")
+        start_ns, end_ns, _, _ = _CHUNK_HEADER.unpack(self._take(_CHUNK_HEADER.size))
+        self._skip(size - _CHUNK_HEADER.size)
+        counts = self._message_index()
+        chunk = _Chunk(offset, size, start_ns, end_ns, set(counts))
+        if not counts or not set(counts) <= set(self.topics):
+            after = self._file.tell()
+            counts = Counter()
+            for kind, body in self._records_of(chunk):
+                if kind in (SCHEMA, CHANNEL):
+                    self._learn(kind, body)
+                elif kind == MESSAGE and len(body) >= _MESSAGE_HEADER.size:
+                    counts[_MESSAGE_HEADER.unpack_from(body)[0]] += 1
+            chunk.channels = set(counts)
+            self._file.seek(after)
+        self.counts.update(counts)
+        if counts:
+            self._chunks.append(chunk)
+
+    def _message_index(self) -> Counter[int]:
+        """Messages per channel from the index records behind a chunk; the file stands behind them afterwards."""
+        counts: Counter[int] = Counter()
+        while True:
+            before = self._file.tell()
+            try:
+                kind, size = self._header()
+                if kind != MESSAGE_INDEX or size < 6:
+                    self._file.seek(before)
+                    return counts
+                channel, length = struct.unpack("<HI", self._take(6))
+                self._skip(size - 6)
+                counts[channel] += length // 16
+            except _BreakError:
+                # The chunk itself is whole: it is read for what the cut index would have told.
+                self._file.seek(before)
+                return Counter()
+
+    def _records_of(self, chunk: _Chunk) -> Iterator[tuple[int, memoryview]]:
+        self._file.seek(chunk.offset)
+        kind, size = self._header()
+        body = self._take(size)
+        if kind == MESSAGE:
+            yield MESSAGE, memoryview(body)
+            return
+        records = memoryview(_unpack_chunk(body, chunk.offset))
+        position = 0
+        while position + 9 <= len(records):
+            kind, size = records[position], struct.unpack_from("<Q", records, position + 1)[0]
+            position += 9
+            if position + size > len(records):
+                raise _BreakError(f"damaged chunk at byte {chunk.offset}")
+            yield kind, records[position : position + size]
+            position += size
+
+    def _learn(self, kind: int, body: memoryview) -> None:
+        try:
+            if kind == SCHEMA:
+                (key,) = struct.unpack_from("<H", body)
+                self._schemas[key] = _text(body, 2)[0]
+            else:
+                key, schema = struct.unpack_from("<HH", body)
+                self.topics[key] = (_text(body, 4)[0], self._schemas.get(schema, ""))
+        except (struct.error, UnicodeDecodeError) as error:
+            raise _BreakError(f"damaged schema or channel ({error})") from error
+
+    def _header(self) -> tuple[int, int]:
+        data = self._file.read(9)
+        if len(data) < 9:
+            raise _BreakError(f"cut off after {self._file.tell()} bytes")
+        kind, size = data[0], struct.unpack_from("<Q", data, 1)[0]
+        if size > MAX_RECORD_BYTES:
+            raise _BreakError(f"damaged at byte {self._file.tell() - 9}")
+        return kind, size
+
+    def _take(self, size: int) -> bytes:
+        data = self._file.read(size)
+        if len(data) < size:
+            raise _BreakError(f"cut off after {self._file.tell()} bytes")
+        return data
+
+    def _skip(self, size: int) -> None:
+        # Seeking past the end succeeds, so the last byte is read to see that it is there.
+        if size > 0:
+            self._file.seek(size - 1, 1)
+            self._take(1)
+
+
+def _unpack_chunk(body: bytes, offset: int) -> bytes:
+    """The records of a chunk, decompressed to at most the size that it states."""
+    try:
+        _, _, size, _ = _CHUNK_HEADER.unpack_from(body)
+        compression, position = _text(memoryview(body), _CHUNK_HEADER.size)
+        data = body[position + 8 :]
+        if size > MAX_RECORD_BYTES:
+            raise _BreakError(f"damaged chunk at byte {offset}")
+        records = data if not compression else _decompressor(compression).decompress(data, max_length=size)
+    except _BreakError:
+        raise
+    except Exception as error:  # The decompressors raise types of their own for damaged data.
+        raise _BreakError(f"damaged chunk at byte {offset} ({error})") from error
+    if len(records) != size:
+        raise _BreakError(f"damaged chunk at byte {offset}")
+    return records
+
+
+def _decompressor(compression: str) -> Any:
+    if compression == "lz4":
+        from lz4.frame import LZ4FrameDecompressor
+
+        return LZ4FrameDecompressor()
+    if compression == "zstd":
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+        return zstd.ZstdDecompressor()
+    raise _BreakError(f"unknown compression {compression[:20]!r}")
+
+
+def _text(body: memoryview, position: int) -> tuple[str, int]:
+    """A string with its length in front, and the position behind it."""
+    (length,) = struct.unpack_from("<I", body, position)
+    end = position + 4 + length
+    if end > len(body):
+        raise struct.error("a string is longer than its record")
+    return bytes(body[position + 4 : end]).decode(), end
