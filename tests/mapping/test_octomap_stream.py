@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
+from array import array
 
 import numpy as np
 import octomap
@@ -109,6 +110,12 @@ def test_streams_of_a_scanned_tree_equal_octomaps_byte_for_byte(seed):
     binary = body(tree.writeBinary())
     assert encode_binary(*leaves[:3]) == binary
     assert_same(decode_binary(binary), oracle_leaves(tree))
+
+
+def test_streams_decode_from_the_int8_array_of_a_message():
+    leaves = random_leaves(np.random.default_rng(1))
+    signed = array("b", encode_full(*leaves[:3]))
+    assert_same(decode_full(memoryview(signed), False), leaves)
 
 
 def test_streams_of_a_color_tree_equal_octomaps_byte_for_byte():

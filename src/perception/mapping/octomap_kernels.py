@@ -23,13 +23,14 @@ CHILDLESS = -3
 """A binary stream announces an inner node that has no children."""
 
 
+_SPREAD = np.array([sum((byte >> bit & 1) << 3 * bit for bit in range(8)) for byte in range(256)], np.int64)
+"""Each byte with two zero bits between neighbors; a table, since spreading by shifts takes twice the time."""
+
+
 @njit(cache=True, nogil=True)
-def _spread(value):
-    """The 16 bits of value, two zero bits between neighbors."""
-    value = (value | (value << 16)) & 0x0000FF0000FF
-    value = (value | (value << 8)) & 0x00F00F00F00F
-    value = (value | (value << 4)) & 0x0C30C30C30C3
-    return (value | (value << 2)) & 0x249249249249
+def _morton_code(x, y, z):
+    high = _SPREAD[x >> 8] | _SPREAD[y >> 8] << 1 | _SPREAD[z >> 8] << 2
+    return high << 24 | _SPREAD[x & 255] | _SPREAD[y & 255] << 1 | _SPREAD[z & 255] << 2
 
 
 @njit(cache=True, nogil=True)
@@ -37,8 +38,7 @@ def morton_codes(keys):
     """(M,) int64 codes of (M, 3) uint16 keys."""
     codes = np.empty(keys.shape[0], np.int64)
     for i in range(keys.shape[0]):
-        x, y, z = np.int64(keys[i, 0]), np.int64(keys[i, 1]), np.int64(keys[i, 2])
-        codes[i] = _spread(x) | _spread(y) << 1 | _spread(z) << 2
+        codes[i] = _morton_code(keys[i, 0], keys[i, 1], keys[i, 2])
     return codes
 
 
@@ -60,22 +60,25 @@ def _child(code, depth):
 
 
 @njit(cache=True, nogil=True)
-def count_nodes(codes, depths):
-    """Nodes of the tree that has these leaves, inner ones included, and the first bad leaf or −1.
+def _leaf_end(code, depth, end):
+    """The code after a leaf, or −1 when it is deeper than 16, not aligned to its size, or starts before end."""
+    if depth > TREE_DEPTH:
+        return np.int64(-1)
+    size = np.int64(1) << 3 * (TREE_DEPTH - depth)
+    return np.int64(-1) if code < end or code & (size - 1) != 0 else code + size
 
-    A leaf is bad when it is deeper than 16, not aligned to its size, or starts before the one before it ends.
-    """
+
+@njit(cache=True, nogil=True)
+def count_nodes(codes, depths):
+    """Nodes of the tree that has these leaves, inner ones included, and the first bad leaf or −1 (see _leaf_end)."""
     nodes = 0
     end = np.int64(0)
     for i in range(codes.shape[0]):
         depth = np.int64(depths[i])
-        if depth > TREE_DEPTH:
-            return nodes, i
-        size = np.int64(1) << 3 * (TREE_DEPTH - depth)
-        if codes[i] < end or codes[i] & (size - 1) != 0:
+        end = _leaf_end(codes[i], depth, end)
+        if end < 0:
             return nodes, i
         nodes += depth + 1 if i == 0 else depth - _common_depth(codes[i - 1], codes[i])
-        end = codes[i] + size
     return nodes, -1
 
 
@@ -195,21 +198,29 @@ def _put_mean_color(out, offset, sums, level):
 
 
 @njit(cache=True, nogil=True)
-def write_binary(codes, depths, occupied, min_depth, out):
-    """Write two bytes per inner node, two bits per child: 1 free, 2 occupied, 3 inner.
+def write_binary(keys, depths, log_odds, min_depth, out):
+    """Write two bytes per inner node, two bits per child: 1 free, 2 occupied, 3 inner; at most 32 per leaf.
 
-    Eight leaves of one state become one, up to depth min_depth ≥ 1.
+    Eight leaves of one state become one, up to depth min_depth ≥ 1. The root must not be a leaf.
 
     Returns:
-        bytes written, merges (17,) int64: parents of each depth that became
-        leaves.
+        bytes written, merges (17,) int64: parents of each depth that became leaves, the first bad leaf (see
+        _leaf_end) or −1.
     """
     start = np.zeros(TREE_DEPTH + 1, np.int64)
     states = np.zeros(TREE_DEPTH + 1, np.int64)
     merges = np.zeros(TREE_DEPTH + 1, np.int64)
-    offset, opened, count = 0, -1, codes.shape[0]
+    offset, opened, count = 0, -1, keys.shape[0]
+    code, last, end = np.int64(0), np.int64(0), np.int64(0)
     for i in range(count + 1):
-        common = -1 if i == 0 or i == count else _common_depth(codes[i - 1], codes[i])
+        common = -1
+        if i < count:
+            code = _morton_code(keys[i, 0], keys[i, 1], keys[i, 2])
+            end = _leaf_end(code, np.int64(depths[i]), end)
+            if end < 0:
+                return offset, merges, i
+            if i > 0:
+                common = _common_depth(last, code)
         for level in range(opened, common, -1):
             state = states[level]
             if level >= min_depth and (state == 0x5555 or state == 0xAAAA):
@@ -221,14 +232,15 @@ def write_binary(codes, depths, occupied, min_depth, out):
                 out[start[level]], out[start[level] + 1] = state & 255, state >> 8
                 state = 3
             if level > 0:
-                states[level - 1] |= state << 2 * _child(codes[i - 1], level)
+                states[level - 1] |= state << 2 * _child(last, level)
         if i < count:
             opened = np.int64(depths[i]) - 1
             for level in range(common + 1, opened + 1):
                 start[level], states[level] = offset, 0
                 offset += 2
-            states[opened] |= (2 if occupied[i] else 1) << 2 * _child(codes[i], opened + 1)
-    return offset, merges
+            states[opened] |= (2 if log_odds[i] >= 0 else 1) << 2 * _child(code, opened + 1)
+            last = code
+    return offset, merges, -1
 
 
 @njit(cache=True, nogil=True)
@@ -308,42 +320,61 @@ def count_binary_leaves(data):
 
 
 @njit(cache=True, nogil=True)
-def read_binary(data, keys, depths, occupied):
-    """Fill the leaf arrays, which hold count_binary_leaves(data) leaves: status (0 or an error), bytes read.
+def read_binary(data, free, occupied, keys, depths, log_odds):
+    """Fill the leaf arrays from a binary stream: status (0 or an error), bytes read.
 
-    Every leaf comes from two bits of the stream that are read once, so the arrays cannot overflow.
+    The arrays have one place more than count_binary_leaves(data), which is scratch. They cannot overflow: a leaf
+    comes from two bits of the stream, which are read once.
     """
+    values = np.array([free, free, occupied, free], np.float32)
     states = np.zeros(TREE_DEPTH, np.int64)
     child = np.zeros(TREE_DEPTH, np.int64)
     path = np.zeros((TREE_DEPTH + 1, 3), np.int64)
-    offset, leaf, depth = 0, 0, -1
-    inner = True
-    while True:
-        if inner:
-            if depth + 1 == TREE_DEPTH:
-                return TOO_DEEP, offset
-            if data.shape[0] - offset < 2:
-                return TRUNCATED, offset
-            depth += 1
-            states[depth] = np.int64(data[offset]) | np.int64(data[offset + 1]) << 8
-            if states[depth] == 0:
-                return CHILDLESS, offset
-            child[depth] = 0
-            offset += 2
-        while depth >= 0 and states[depth] == 0:
+    offset, leaf, depth = 0, 0, 0
+    while depth >= 0:
+        if data.shape[0] - offset < 2:
+            return TRUNCATED, offset
+        state = np.int64(data[offset]) | np.int64(data[offset + 1]) << 8
+        if state == 0:
+            return CHILDLESS, offset
+        states[depth], child[depth] = state, 0
+        if state & state >> 1 & 0x5555 == 0:
+            leaf = _read_leaves(state, depth, path[depth], values, keys, depths, log_odds, leaf)
             depth -= 1
-        if depth < 0:
-            return 0, offset
-        while states[depth] & 3 == 0:
+        elif depth == TREE_DEPTH - 1:
+            return TOO_DEEP, offset
+        offset += 2
+        inner = False
+        while depth >= 0 and not inner:
+            if states[depth] == 0:
+                depth -= 1
+                continue
+            state = states[depth] & 3
+            _descend(path, depth, child[depth])
             states[depth] >>= 2
             child[depth] += 1
-        state = states[depth] & 3
-        _descend(path, depth, child[depth])
-        states[depth] >>= 2
-        child[depth] += 1
-        inner = state == 3
-        if not inner:
-            for axis in range(3):
-                keys[leaf, axis] = path[depth + 1, axis]
-            depths[leaf], occupied[leaf] = depth + 1, state == 2
-            leaf += 1
+            inner = state == 3
+            if inner:
+                depth += 1
+            elif state != 0:
+                for axis in range(3):
+                    keys[leaf, axis] = path[depth + 1, axis]
+                depths[leaf], log_odds[leaf] = depth + 1, values[state]
+                leaf += 1
+    return 0, offset
+
+
+@njit(cache=True, nogil=True)
+def _read_leaves(state, depth, corner, values, keys, depths, log_odds, leaf):
+    """Store the children of a node that has no inner ones; the place of the next leaf.
+
+    Unknown children are written too, and overwritten by the next: that is faster than to branch.
+    """
+    shift = TREE_DEPTH - 1 - depth
+    for child in range(8):
+        for axis in range(3):
+            keys[leaf, axis] = corner[axis] | (child >> axis & 1) << shift
+        depths[leaf], log_odds[leaf] = depth + 1, values[state & 3]
+        leaf += 1 if state & 3 != 0 else 0
+        state >>= 2
+    return leaf

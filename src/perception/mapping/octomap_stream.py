@@ -59,7 +59,7 @@ def leaf_order(keys: NDArray[np.uint16]) -> NDArray[np.int64]:
     Raises:
         InputError: keys are not (M, 3) uint16.
     """
-    return np.argsort(kernels.morton_codes(_array("keys", keys, np.uint16, (-1, 3))), kind="stable")
+    return np.argsort(kernels.morton_codes(_array("keys", keys, np.uint16, (-1, 3))))
 
 
 def sort_leaves(
@@ -73,10 +73,11 @@ def sort_leaves(
     Raises:
         InputError: an array has another dtype or shape than Leaves says.
     """
-    leaves, codes = _checked(keys, depths, log_odds, colors)
+    leaves = _checked(keys, depths, log_odds, colors)
+    codes = kernels.morton_codes(leaves.keys)
     if np.all(codes[1:] > codes[:-1]):
         return leaves
-    return _take(leaves, np.argsort(codes, kind="stable"))
+    return _take(leaves, np.argsort(codes))
 
 
 def prune_leaves(
@@ -100,7 +101,8 @@ def prune_leaves(
     Raises:
         InputError: an array has another dtype or shape, or the leaves are unordered, unaligned or overlap.
     """
-    leaves, codes = _checked(keys, depths, log_odds, None)
+    leaves = _checked(keys, depths, log_odds)
+    codes = kernels.morton_codes(leaves.keys)
     _tree_size(leaves, codes)
     if tags is not None:
         tags = _array("tags", tags, np.int64, (len(codes),))
@@ -133,7 +135,8 @@ def encode_full(
         InputError: an array has another dtype or shape, a value is not finite, or the leaves are unordered,
             unaligned or overlap.
     """
-    leaves, codes = _checked(keys, depths, log_odds, colors)
+    leaves = _checked(keys, depths, log_odds, colors)
+    codes = kernels.morton_codes(leaves.keys)
     nodes = _tree_size(leaves, codes)
     if not np.isfinite(leaves.log_odds).all():
         raise InputError("log_odds: expected finite values, got infinity or NaN")
@@ -167,24 +170,26 @@ def binary_stream(
     keys: NDArray[np.uint16], depths: NDArray[np.uint8], log_odds: NDArray[np.float32]
 ) -> tuple[bytes, int]:
     """As encode_binary, with the number of nodes of the pruned tree, which a .bt header names."""
-    leaves, codes = _checked(keys, depths, log_odds, None)
-    nodes = _tree_size(leaves, codes)
+    leaves = _checked(keys, depths, log_odds)
     if np.isnan(leaves.log_odds).any():
         raise InputError("log_odds: expected numbers, got NaN")
-    occupied = leaves.log_odds >= 0
-    if len(codes) == 1 and leaves.depths[0] == 0:
+    if len(leaves.depths) == 1 and leaves.depths[0] == 0 and not leaves.keys.any():
         # The stream has no word for a root without children; readers take the empty node as occupied.
-        if occupied[0]:
+        if leaves.log_odds[0] >= 0:
             return b"\0\0", 1
-        codes, occupied = np.arange(8, dtype=np.int64) << 45, np.zeros(8, np.bool_)
-        leaves, nodes = leaves._replace(depths=np.ones(8, np.uint8)), 9
-    out = np.empty(2 * (nodes - len(codes)), np.uint8)
+        return b"\x55\x55", 9
+    if len(leaves.depths) == 0:
+        return b"", 0
+    # Reserved, not touched, as far as the tree does not need it.
+    out = np.empty(32 * len(leaves.depths), np.uint8)
     # OctoMap prunes depth by depth from the bottom and stops at the first depth without a merge; never the root.
-    size, merges = kernels.write_binary(codes, leaves.depths, occupied, 1, out)
+    size, merges, bad = kernels.write_binary(*leaves[:3], 1, out)
+    if bad >= 0:
+        raise _bad_leaf(leaves, bad)
     stop = next((depth for depth in range(15, 0, -1) if merges[depth] == 0), 0)
     if merges[:stop].any():
-        size, merges = kernels.write_binary(codes, leaves.depths, occupied, stop + 1, out)
-    return out[:size].tobytes(), nodes - 8 * int(merges.sum())
+        size, merges, _ = kernels.write_binary(*leaves[:3], stop + 1, out)
+    return out[:size].tobytes(), size // 2 + len(leaves.depths) - 7 * int(merges.sum())
 
 
 def decode_full(data: ByteData, colored: bool) -> Leaves:
@@ -218,7 +223,7 @@ def decode_full_prefix(data: ByteData, colored: bool) -> tuple[Leaves, int]:
     if status == kernels.TRUNCATED:
         raise InputError(f"tree data: expected a node of {record} bytes at byte {used}, got {stream.size - used} bytes")
     if status == kernels.TOO_DEEP:
-        raise InputError(f"tree data: expected at most 16 levels, got children of a node of depth 16 at byte {used}")
+        raise InputError(f"tree data: expected at most 16 levels, got a child of the node of depth 16 at byte {used}")
     leaves = _empty(count, colored)
     colors = _NO_COLORS if leaves.colors is None else leaves.colors
     kernels.read_full(stream, record, leaves.keys, leaves.depths, leaves.log_odds.view(np.uint32), colors)
@@ -250,18 +255,20 @@ def decode_binary(data: ByteData, occupied: float = CLAMPING_MAX, free: float = 
         return _empty(0, False)
     if stream.size == 2 and not stream.any():
         return Leaves(np.zeros((1, 3), np.uint16), np.zeros(1, np.uint8), np.full(1, occupied, np.float32))
-    leaves = _empty(kernels.count_binary_leaves(stream), False)
-    states = np.empty(len(leaves.depths), np.bool_)
-    status, used = kernels.read_binary(stream, leaves.keys, leaves.depths, states)
+    count = kernels.count_binary_leaves(stream)
+    leaves = _empty(count + 1, False)
+    status, used = kernels.read_binary(stream, np.float32(free), np.float32(occupied), *leaves[:3])
     if status == kernels.TRUNCATED:
         raise InputError(f"tree data: expected an inner node of 2 bytes at byte {used}, got {stream.size - used} bytes")
     if status == kernels.TOO_DEEP:
-        raise InputError(f"tree data: expected at most 16 levels, got an inner node of depth 16 before byte {used}")
+        raise InputError(
+            f"tree data: expected at most 16 levels, got an inner child of the node of depth 15 at byte {used}"
+        )
     if status == kernels.CHILDLESS:
         raise InputError(f"tree data: expected children of the inner node at byte {used}, got none")
     if used != stream.size:
         raise InputError(f"tree data: expected {used} bytes as its nodes say, got {stream.size}")
-    return leaves._replace(log_odds=np.where(states, np.float32(occupied), np.float32(free)))
+    return Leaves(leaves.keys[:count], leaves.depths[:count], leaves.log_odds[:count])
 
 
 def count_nodes(leaves: Leaves) -> int:
@@ -270,7 +277,8 @@ def count_nodes(leaves: Leaves) -> int:
     Raises:
         InputError: an array has another dtype or shape, or the leaves are unordered, unaligned or overlap.
     """
-    return _tree_size(*_checked(*leaves))
+    checked = _checked(*leaves)
+    return _tree_size(checked, kernels.morton_codes(checked.keys))
 
 
 def _empty(count: int, colored: bool) -> Leaves:
@@ -283,14 +291,14 @@ def _take(leaves: Leaves, index: NDArray[np.int64]) -> Leaves:
     return Leaves(leaves.keys[index], leaves.depths[index], leaves.log_odds[index], colors)
 
 
-def _checked(keys: Any, depths: Any, log_odds: Any, colors: Any) -> tuple[Leaves, NDArray[np.int64]]:
-    """Contiguous arrays of the right dtype and shape, and their Morton codes."""
+def _checked(keys: Any, depths: Any, log_odds: Any, colors: Any = None) -> Leaves:
+    """The leaves in contiguous arrays of the right dtype and shape."""
     keys = _array("keys", keys, np.uint16, (-1, 3))
     depths = _array("depths", depths, np.uint8, (len(keys),))
     log_odds = _array("log_odds", log_odds, np.float32, (len(keys),))
     if colors is not None:
         colors = _array("colors", colors, np.uint8, (len(keys), 3))
-    return Leaves(keys, depths, log_odds, colors), kernels.morton_codes(keys)
+    return Leaves(keys, depths, log_odds, colors)
 
 
 def _array(name: str, values: Any, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -307,9 +315,13 @@ def _tree_size(leaves: Leaves, codes: NDArray[np.int64]) -> int:
     """Number of nodes of the tree, once it is sure that the leaves form one."""
     nodes, bad = kernels.count_nodes(codes, leaves.depths)
     if bad >= 0:
-        key, depth = tuple(leaves.keys[bad].tolist()), int(leaves.depths[bad])
-        raise InputError(
-            "leaves: expected depths to 16 and keys that are multiples of the leaf's size, ascending by Morton code "
-            f"without overlap, got key {key} at depth {depth} as leaf {bad}"
-        )
+        raise _bad_leaf(leaves, bad)
     return int(nodes)
+
+
+def _bad_leaf(leaves: Leaves, index: int) -> InputError:
+    key, depth = tuple(leaves.keys[index].tolist()), int(leaves.depths[index])
+    return InputError(
+        "leaves: expected depths to 16 and keys that are multiples of the leaf's size, ascending by Morton code "
+        f"without overlap, got key {key} at depth {depth} as leaf {index}"
+    )
