@@ -18,7 +18,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"errors", "labels", "geometry", "numba_cache"},
     {"types", "config", "tf_buffer", "image_codec", "cloud_codec"},
-    {"cloud", "cloud_kernels", "registration", "models", "mapping", "sources"},
+    {"cloud", "cloud_kernels", "registration", "models", "mapping", "sources", "simulation"},
     {"costmap", "evaluation"},
     {"pipeline", "replay", "training"},
     {"cli", "ros"},
