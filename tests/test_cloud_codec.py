@@ -40,6 +40,7 @@ def test_byte_order_and_every_datatype_are_honored(big, order):
     data = struct.pack(order + "dhbIHf", 1.5, -300, -7, 0x00102030, 12, 0.25)
     cloud = codec.decode_point_cloud(1, 1, fields, big, len(data), len(data), data)
     assert cloud.points.tolist() == [[1.5, -300, -7]]
+    assert cloud.colors is not None and cloud.labels is not None and cloud.confidence is not None
     assert cloud.colors.tolist() == [[0x10, 0x20, 0x30]]
     assert cloud.labels.tolist() == [12]
     assert cloud.confidence.tolist() == [0.25]
@@ -49,7 +50,8 @@ def test_labels_that_are_no_ids_become_unlabeled():
     fields = [*XYZ, field("label", 12, 7)]
     values = [3.0, -1.0, np.nan, 65535.0, 1e30]
     data = b"".join(struct.pack("<4f", 0, 0, 0, value) for value in values)
-    assert codec.decode_point_cloud(1, 5, fields, 0, 16, 80, data).labels.tolist() == [3, -1, -1, -1, -1]
+    labels = codec.decode_point_cloud(1, 5, fields, 0, 16, 80, data).labels
+    assert labels is not None and labels.tolist() == [3, -1, -1, -1, -1]
 
 
 def test_points_that_are_not_finite_stay_in_place():
@@ -62,7 +64,7 @@ def test_points_that_are_not_finite_stay_in_place():
 def test_empty_cloud_has_no_points(height, width):
     cloud = codec.decode_point_cloud(height, width, [*XYZ, field("label", 12, 6)], 0, 16, 0, b"")
     assert cloud.points.shape == (0, 3)
-    assert cloud.labels.shape == (0,)
+    assert cloud.labels is not None and cloud.labels.shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,7 @@ def test_labeled_points_read_back_as_they_were_written():
     fields = [field("x", 0, 7), field("y", 4, 7), field("z", 8, 7), field("rgb", 12, 7), field("label", 16, 6)]
     fields.append(field("confidence", 20, 7))
     cloud = codec.decode_point_cloud(1, 50, fields, 0, 24, 1200, records.tobytes())
+    assert cloud.colors is not None and cloud.labels is not None and cloud.confidence is not None
     assert np.array_equal(cloud.points, points)
     assert np.array_equal(cloud.colors, colors)
     assert np.array_equal(cloud.labels, labels)

@@ -137,7 +137,7 @@ def test_millimeters_become_meters_and_zero_stays_zero():
 def test_float_depth_keeps_infinities_and_drops_negative_numbers():
     values = [1.25, np.inf, -np.inf, np.nan, -2.0, 0.0]
     depth = codec.decode_depth(1, 6, "32FC1", 24, True, np.array(values, ">f4").tobytes())
-    assert np.array_equal(depth[0], np.float32([1.25, np.inf, -np.inf, np.nan, np.nan, 0.0]), equal_nan=True)
+    assert np.array_equal(depth[0], [1.25, np.inf, -np.inf, np.nan, np.nan, 0.0], equal_nan=True)
 
 
 @pytest.mark.parametrize("format", ["png", "rgb8; png compressed bgr8", "bgr8; png compressed bgr8"])
