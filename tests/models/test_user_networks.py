@@ -29,6 +29,7 @@ def toy(tmp_path, monkeypatch):
         "import numpy as np\n"
         "from perception.labels import LabelClass, LabelSet\n"
         "from perception.types import LabelImage\n"
+        "from perception.types import LabelImage\n"
         "SET = LabelSet('toy', (LabelClass(0, 'dark', (0, 0, 0)), LabelClass(3, 'red', (255, 0, 0))))\n"
         "class Toy:\n"
         "    label_set = SET\n"
@@ -40,6 +41,7 @@ def toy(tmp_path, monkeypatch):
         "        return good if self.answer is None else self.answer(rgb, *good)\n"
         "def build(device): return Toy()\n"
         "def image(device): return Toy(lambda rgb, l, c: LabelImage(l, c, SET))\n"
+        "def other(device): return Toy(lambda rgb, l, c: LabelImage(l, c, LabelSet('other', SET.classes)))\n"
         "def certain(device): return Toy(lambda rgb, l, c: (l, np.round(c)))\n"
         "def unknown(device): return Toy(lambda rgb, l, c: (l + 1, c))\n"
         "def cut(device): return Toy(lambda rgb, l, c: (l[1:], c[1:]))\n"
@@ -82,6 +84,7 @@ def test_certainty_of_one_is_moved_inside_the_open_interval(toy):
         ("real", r"of integers, got \(6, 8\) float64"),
         ("loud", "expected confidence from 0 to 1"),
         ("nan", "expected confidence from 0 to 1, got NaN"),
+        ("other", "expected labels of set 'toy', got a LabelImage of another set, 'other'"),
         ("alone", r"expected a LabelImage or a pair \(labels, confidence\), got ndarray"),
     ],
 )
@@ -227,7 +230,7 @@ def test_onnx_with_logits_that_are_not_finite_is_refused(tmp_path, letters):
     ]
     weight = -np.ones((2, 3, 1, 1), np.float32)
     path = onnx_file(tmp_path / "net.onnx", nodes, ("logits", FLOAT, [1, 2, 6, 8]), (6, 8), weight=weight)
-    with pytest.raises(InputError, match="expected finite logits, got NaN or infinity"):
+    with pytest.raises(InputError, match="expected finite logits, got NaN"):
         create_segmenter(str(path), "cpu", labels=letters)(np.full((6, 8, 3), 250, np.uint8))
 
 

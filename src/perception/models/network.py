@@ -17,6 +17,8 @@ from perception.types import LabelImage
 
 Run = Callable[[NDArray[np.float32]], NDArray[Any]]
 """Takes (1, 3, height, width) float32, gives (h, w, C) float logits."""
+MAX_LOGIT = 1e30
+"""Differences of larger numbers would overflow float32 between two logits."""
 
 
 class NetworkSegmenter:
@@ -57,8 +59,8 @@ class NetworkSegmenter:
                 f"network {self.name}: expected logits (h, w, {len(self._ids)}) as label set "
                 f"{self.label_set.name!r} has classes, got {logits.shape}"
             )
-        if not np.isfinite(logits).all():
-            raise InputError(f"network {self.name}: expected finite logits, got NaN or infinity")
+        if not (logits.min() > -MAX_LOGIT and logits.max() < MAX_LOGIT):
+            raise InputError(f"network {self.name}: expected finite logits, got NaN, infinity or numbers near it")
         return logits.astype(np.float32, copy=False)
 
     def __call__(self, rgb: NDArray[np.uint8]) -> LabelImage:

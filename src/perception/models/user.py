@@ -39,6 +39,11 @@ class UserSegmenter:
         check_image(rgb)
         answer = self._predict(rgb)
         if isinstance(answer, LabelImage):
+            if answer.label_set != self.label_set:
+                raise InputError(
+                    f"network {self.name}: expected labels of set {self.label_set.name!r}, "
+                    f"got a LabelImage of another set, {answer.label_set.name!r}"
+                )
             labels, confidence = answer.labels, answer.confidence
         elif isinstance(answer, tuple) and len(answer) == 2:
             labels, confidence = answer
