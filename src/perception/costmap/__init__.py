@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the octree to what Nav2 reads: graded costmaps, map_server files, obstacle and clearing points."""
+
+from __future__ import annotations
+
+from perception.costmap.files import read_costmap, write_costmap
+from perception.costmap.grid import GridGeometry, cost_from_raw, raw_from_cost, rolling_geometry
+from perception.costmap.inflation import inflate
+from perception.costmap.obstacles import clearing_points, obstacle_points
+from perception.costmap.projection import CostmapProjector, CostmapUpdate, GroundGrid
+
+__all__ = [
+    "CostmapProjector",
+    "CostmapUpdate",
+    "GridGeometry",
+    "GroundGrid",
+    "clearing_points",
+    "cost_from_raw",
+    "inflate",
+    "obstacle_points",
+    "raw_from_cost",
+    "read_costmap",
+    "rolling_geometry",
+    "write_costmap",
+]

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the octree to a grid of costs: two height bands above a local ground.
+
+- The ground band reaches up to ``step_height`` above the local ground: the cell costs what the class of the highest
+  labeled voxel in it costs, ``default_ground_cost`` without a label.
+- The obstacle band reaches from there to ``robot_height``: any occupied voxel is lethal, unless its class is
+  traversable with at least ``min_traversable_probability``; then the cell costs at least what that class costs.
+- Without an occupied voxel in the ground band the cell is unknown: nobody has seen a floor.
+
+The local ground is the lower envelope of what may be floor nearby (any class but the lethal ones, supported by three
+columns of a 3 x 3 neighborhood), rising with ``max_slope_deg`` from there. What stands more than a step above it is
+no ground, whatever its label says. So a box labeled as floor is lethal, and so is the edge of a drop that the camera
+looked down: next to lower ground, the upper one counts as an obstacle up to where the steepest slope could have led.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.config import CostmapConfig
+from perception.costmap.columns import TILE, ColumnSource, Voxels
+from perception.costmap.grid import MAX_CELLS, GridGeometry, raw_costs
+from perception.costmap.inflation import inflate
+from perception.errors import InputError
+from perception.labels import LETHAL_COST, LabelSet
+from perception.types import CostGrid
+
+KEY_ORIGIN = 32768
+"""Key of the voxel whose lower corner is the origin of the map, in OctoMap's 16-bit keys."""
+GROWTH = 8
+"""A grid that follows the map grows in blocks of so many tiles (64 cells), as each growth makes Nav2 resize."""
+MAX_REACH = 512
+"""Cells up to which lower ground is looked for; only a slope limit near zero asks for more."""
+
+
+class CostmapUpdate(NamedTuple):
+    """A new grid and what is new in it."""
+
+    grid: CostGrid
+    changed: tuple[int, int, int, int] | None
+    """x, y, width, height in cells of what may differ from the grid before; None for nothing."""
+    resized: bool
+    """The geometry differs from the grid before; then ``changed`` is the whole grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroundGrid:
+    """Height of the local ground.
+
+    Attributes:
+        heights: (H, W) float32, meters in the map frame: the top of the ground's voxels; NaN where there is none.
+        resolution: edge of a cell, meters.
+        origin: (x, y) of the lower left corner of cell (0, 0), meters.
+    """
+
+    heights: NDArray[np.float32]
+    resolution: float
+    origin: tuple[float, float]
+
+
+class _Window:
+    """Arrays over a rectangle of tiles, in keys."""
+
+    def __init__(self, x: int, y: int, columns: int, rows: int, covers_map: bool = False) -> None:
+        from perception.costmap.kernels import NO_HEIGHT
+
+        self.x, self.y, self.columns, self.rows = x, y, columns, rows
+        # A window made before anything was mapped stands nowhere: nothing has to stay inside the next one.
+        self.covers_map = covers_map
+        if columns * rows * TILE * TILE > MAX_CELLS:
+            raise InputError(
+                f"costmap: expected at most {MAX_CELLS} cells, got {columns * TILE}x{rows * TILE}; "
+                "give it a fixed geometry"
+            )
+        shape = (rows * TILE, columns * TILE)
+        self.lowest = np.full(shape, NO_HEIGHT, np.int32)
+        self.supported = np.full(shape, NO_HEIGHT, np.int32)
+        self.ground = np.full(shape, NO_HEIGHT, np.int32)
+        self.grid = np.full(shape, -1, np.int8)
+        self.dirty = np.zeros((rows, columns), np.uint8)
+        self.unsettled = np.zeros((rows, columns), np.uint8)
+
+    @property
+    def extent(self) -> tuple[int, int, int, int]:
+        """First tile column and row, columns, rows."""
+        return self.x, self.y, self.columns, self.rows
+
+    def local(self, tiles: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tiles of the map inside the window, in tiles of the window."""
+        places = tiles - (self.x, self.y)
+        return places[((places >= 0) & (places < (self.columns, self.rows))).all(axis=1)]
+
+
+class CostmapProjector:
+    """Keeps a costmap in step with an octree, computing only what changed.
+
+    Args:
+        tree: the octree; only columns whose occupied voxels changed are read again.
+        label_set: costs of the classes; None counts every voxel as unlabeled.
+        config: bands, slope and inflation.
+        geometry: cells of the result; None covers the map in its own resolution and grows with it.
+
+    A grid of another resolution or off the voxels' raster takes the highest cost of the columns whose centers lie in
+    a cell (of the one that holds the cell's center where there is none); known wins over unknown.
+    """
+
+    def __init__(
+        self,
+        tree: ColumnSource,
+        label_set: LabelSet | None = None,
+        config: CostmapConfig | None = None,
+        geometry: GridGeometry | None = None,
+    ) -> None:
+        self.config = CostmapConfig() if config is None else config
+        self.geometry = geometry
+        self._tree = tree
+        self._resolution = float(tree.resolution)
+        self._label_set = label_set
+        self._lock = threading.RLock()
+        self._cursor: object | None = None
+        self._window: _Window | None = None
+        self._output: CostGrid | None = None
+        self._derive()
+
+    def set_label_set(self, label_set: LabelSet | None) -> None:
+        """Use other costs: the next update projects everything anew, nothing is mapped again."""
+        with self._lock:
+            self._label_set = label_set
+            self._derive()
+            self._cursor = None
+
+    def set_geometry(self, geometry: GridGeometry | None) -> None:
+        """Move, resize or free the grid from the next update on; see :func:`rolling_geometry`."""
+        self.geometry = geometry
+
+    def update(self) -> CostmapUpdate:
+        """Bring the grid up to date from the columns that changed since the last update.
+
+        The result equals that of :meth:`rebuild`.
+        """
+        with self._lock:
+            tiles, cursor = self._tree.changed_columns(self._cursor)
+            everything = tiles is None
+            if tiles is None:
+                tiles = self._tree.columns()
+            extent = self._wanted_extent(tiles)
+            if everything or self._window is None or extent != self._window.extent:
+                tiles, everything = self._tree.columns(), True
+                self._window = _Window(*extent, covers_map=len(tiles) > 0)
+            box = self._project(self._window, tiles, everything)
+            self._cursor = cursor
+            return self._publish(box)
+
+    def rebuild(self) -> CostmapUpdate:
+        """Project the whole map anew."""
+        with self._lock:
+            self._cursor = None
+            return self.update()
+
+    def grid(self) -> CostGrid:
+        """The grid as of the last update; makes the first one."""
+        return self._output if self._output is not None else self.update().grid
+
+    def ground(self) -> GroundGrid:
+        """The local ground as of the last update, a copy, on the raster of the voxels."""
+        from perception.costmap.kernels import FIXED, NO_HEIGHT
+
+        with self._lock:
+            window = self._window or _Window(KEY_ORIGIN // TILE, KEY_ORIGIN // TILE, 1, 1)
+            ground = window.ground.copy()
+        keys = ground / np.float64(FIXED) + (1 - KEY_ORIGIN)
+        heights = np.where(ground >= NO_HEIGHT, np.nan, keys * self._resolution).astype(np.float32)
+        return GroundGrid(heights, self._resolution, self._corner(window))
+
+    def _derive(self) -> None:
+        """Everything that the kernels need of config and label set."""
+        from perception.costmap.kernels import FIXED
+
+        config, cells = self.config, 1.0 / self._resolution
+        rise = math.tan(math.radians(config.max_slope_deg))
+        reach = config.floor_search_height * cells / rise if rise > 0 else math.inf
+        self._reach = int(min(max(math.ceil(reach - 1e-9), 1), MAX_REACH))
+        self._slope = round(rise * FIXED)
+        # The floor itself spreads over two layers of voxels, so a step below one voxel cannot be told from it.
+        step = round(max(config.step_height * cells, 1.0) * FIXED)
+        least = np.float32(config.min_traversable_probability)
+        self._limits = (step, round(config.robot_height * cells * FIXED), least)
+        count = max(self._label_set.num_classes if self._label_set else 0, self._tree.num_classes)
+        self._costs = np.full(count + 1, LETHAL_COST, np.uint8)
+        self._traversable = np.zeros(count + 1, np.bool_)
+        self._costs[0] = config.default_ground_cost
+        if self._label_set is not None:
+            known = self._label_set.num_classes + 1
+            self._costs[1:known], self._traversable[1:known] = self._label_set.costs, self._label_set.traversable
+        else:
+            self._costs[1:] = config.default_ground_cost
+
+    def _wanted_extent(self, tiles: NDArray[np.int64]) -> tuple[int, int, int, int]:
+        """Tiles that the window has to cover: x, y, columns, rows."""
+        if self.geometry is not None:
+            return self._extent_of(self.geometry)
+        boxes = [tiles] if len(tiles) else []
+        if self._window is not None and self._window.covers_map:
+            x, y, columns, rows = self._window.extent
+            boxes.append(np.array([[x, y], [x + columns - 1, y + rows - 1]]))
+        if not boxes:
+            middle = KEY_ORIGIN // TILE
+            boxes.append(np.array([[middle, middle]]))
+        corners = np.concatenate(boxes)
+        low = corners.min(axis=0) // GROWTH * GROWTH
+        high = (corners.max(axis=0) // GROWTH + 1) * GROWTH
+        return int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
+
+    def _extent_of(self, geometry: GridGeometry) -> tuple[int, int, int, int]:
+        # Ground is looked for beyond the border, so that it does not depend on where the border is.
+        margin = self._reach + 2
+        size = np.array([geometry.width, geometry.height]) * geometry.resolution
+        low = np.floor(np.array(geometry.origin) / self._resolution) + KEY_ORIGIN - margin
+        high = np.ceil((geometry.origin + size) / self._resolution) + KEY_ORIGIN + margin
+        low, high = np.floor(low / TILE).astype(int), np.ceil(high / TILE).astype(int)
+        return int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
+
+    def _project(self, window: _Window, tiles: NDArray[np.int64], everything: bool) -> NDArray[np.int64]:
+        """Run the kernels for changed tiles; returns the box of changed cells."""
+        from perception.costmap import kernels
+
+        window.dirty[:] = 0
+        places = window.local(tiles)
+        voxels = self._read(window, places)
+        box = kernels.find_lowest(places, *voxels[:3], self._costs, window.lowest)
+        if box[2] > 0:
+            box = kernels.find_supported(window.lowest, *_widened(box, 1), window.supported)
+        if box[2] > 0:
+            args = window.supported, *_widened(box, self._reach), self._reach, self._slope, window.ground, window.dirty
+            kernels.find_ground(*args)
+        window.dirty |= window.unsettled
+        window.dirty[places[:, 1], places[:, 0]] = 0
+        rest = np.argwhere(window.dirty)[:, ::-1].astype(np.int64) if not everything else places[:0]
+        boxes = [self._classify(window, places, voxels)]
+        if len(rest):
+            boxes.append(self._classify(window, rest, self._read(window, rest)))
+        return np.array([*np.min(boxes, axis=0)[:2], *np.max(boxes, axis=0)[2:]])
+
+    def _read(self, window: _Window, places: NDArray[np.int64]) -> Voxels:
+        return Voxels(*self._tree.occupied_in(places + np.array([window.x, window.y])))
+
+    def _classify(self, window: _Window, places: NDArray[np.int64], voxels: Voxels) -> NDArray[np.int64]:
+        from perception.costmap import kernels
+
+        return kernels.classify(
+            places,
+            *voxels,
+            window.ground,
+            self._costs,
+            self._traversable,
+            raw_costs(),
+            self._limits,
+            window.grid,
+            window.unsettled,
+        )
+
+    def _publish(self, box: NDArray[np.int64]) -> CostmapUpdate:
+        assert self._window is not None
+        grid = self._cut(self._window)
+        if self.config.inflation_radius > 0:
+            grid = inflate(grid, self.config.inflation_radius, self.config.cost_scaling_factor)
+        before, self._output = self._output, grid
+        same_place = (
+            before is not None
+            and before.data.shape == grid.data.shape
+            and (before.origin, before.resolution) == (grid.origin, grid.resolution)
+        )
+        if before is None or not same_place:
+            return CostmapUpdate(grid, (0, 0, grid.data.shape[1], grid.data.shape[0]), True)
+        if self.geometry is None and self.config.inflation_radius == 0 and box[2] > 0:
+            x0, y0, x1, y1 = (int(value) for value in box)
+            return CostmapUpdate(grid, (x0, y0, x1 - x0, y1 - y0), False)
+        return CostmapUpdate(grid, _difference(before.data, grid.data), False)
+
+    def _cut(self, window: _Window) -> CostGrid:
+        """The window in the geometry asked for."""
+        corner = self._corner(window)
+        if self.geometry is None:
+            return CostGrid(window.grid.copy(), self._resolution, corner)
+        from perception.costmap.kernels import take_highest
+
+        wanted = self.geometry
+        x = _ranges(wanted.origin[0] - corner[0], wanted.resolution, wanted.width, self._resolution)
+        y = _ranges(wanted.origin[1] - corner[1], wanted.resolution, wanted.height, self._resolution)
+        return CostGrid(take_highest(window.grid, *x, *y), wanted.resolution, wanted.origin)
+
+    def _corner(self, window: _Window) -> tuple[float, float]:
+        return (window.x * TILE - KEY_ORIGIN) * self._resolution, (window.y * TILE - KEY_ORIGIN) * self._resolution
+
+
+def _widened(box: NDArray[np.int64], margin: int) -> tuple[int, int, int, int]:
+    return int(box[0]) - margin, int(box[1]) - margin, int(box[2]) + margin, int(box[3]) + margin
+
+
+def _difference(before: NDArray[np.int8], after: NDArray[np.int8]) -> tuple[int, int, int, int] | None:
+    differs = before != after
+    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+    if not len(rows):
+        return None
+    x, y = int(columns[0]), int(rows[0])
+    return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
+
+
+def _ranges(offset: float, cell: float, count: int, resolution: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last + 1 column of the window whose centers lie in each cell, or the one under the cell's center."""
+    # A hair of tolerance keeps aligned grids aligned in floating point.
+    edges = (offset + np.arange(count + 1) * cell) / resolution - 0.5
+    starts = np.ceil(edges[:-1] - 1e-6).astype(np.int64)
+    ends = np.ceil(edges[1:] - 1e-6).astype(np.int64)
+    centers = np.floor((offset + (np.arange(count) + 0.5) * cell) / resolution + 1e-6).astype(np.int64)
+    empty = ends <= starts
+    return np.where(empty, centers, starts), np.where(empty, centers + 1, ends)
