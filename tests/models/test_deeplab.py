@@ -113,10 +113,10 @@ def test_both_backends_give_the_same_labels_for_a_photograph(shared):
 
 def test_default_network_sees_the_room_of_a_photograph(shared):
     result = create_segmenter("default", "cpu")(photographs(shared)[0])
-    share = {name: float((result.labels == result.label_set[name].id).mean()) for name in ("wall", "floor", "chair")}
-    # A desk with a chair before a wall, by eye: more wall than anything else.
+    share = {name: float((result.labels == result.label_set[name].id).mean()) for name in ("wall", "floor")}
+    # By eye: a white wall behind a rocking chair, a wooden floor over a quarter of the picture, a window on the left.
     assert share["wall"] > 0.3
-    assert share["wall"] + share["floor"] + share["chair"] > 0.5
+    assert 0.2 < share["floor"] < 0.3
     assert result.confidence.dtype == np.float32
     assert 0 < result.confidence.min() <= result.confidence.max() < 1
 
