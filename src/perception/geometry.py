@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +32,7 @@ class Transform:
             raise InputError(f"transform: expected a (4, 4) matrix, got {matrix.shape}")
         if not np.isfinite(matrix).all():
             raise InputError("transform: expected finite numbers, got NaN or infinity")
-        if not np.allclose(matrix[3], (0, 0, 0, 1), atol=1e-6):
+        if np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-6:
             raise InputError(f"transform: expected last row 0 0 0 1, got {matrix[3]}")
         matrix[:3, :3] = _orthonormal(matrix[:3, :3])
         matrix[3] = (0, 0, 0, 1)
@@ -39,9 +40,17 @@ class Transform:
         object.__setattr__(self, "matrix", matrix)
 
     @classmethod
+    def _rigid(cls, matrix: NDArray[np.float64]) -> Transform:
+        """From a new matrix that is rigid by construction: the checks would cost more than the products."""
+        matrix.setflags(write=False)
+        transform = object.__new__(cls)
+        object.__setattr__(transform, "matrix", matrix)
+        return transform
+
+    @classmethod
     def identity(cls) -> Transform:
         """The transform that changes nothing."""
-        return cls(np.eye(4))
+        return cls._rigid(np.eye(4))
 
     @classmethod
     def from_translation_quaternion(cls, translation: ArrayLike, quaternion_xyzw: ArrayLike) -> Transform:
@@ -51,18 +60,21 @@ class Transform:
             InputError: the quaternion's norm is not 1 within 1 %, or a number is not finite.
         """
         q = np.asarray(quaternion_xyzw, np.float64)
-        norm = float(np.linalg.norm(q)) if q.shape == (4,) else float("nan")
+        norm = math.sqrt(float(q @ q)) if q.shape == (4,) else math.nan
         if not abs(norm - 1.0) <= MAX_ROTATION_ERROR:
             raise InputError(f"quaternion x y z w: expected four numbers of norm 1, got {q.tolist()} (norm {norm:.4g})")
-        x, y, z, w = q / norm
-        matrix = np.eye(4)
-        matrix[:3, :3] = (
-            (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
-            (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
-            (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
+        t = np.asarray(translation, np.float64)
+        if t.shape != (3,) or not np.isfinite(t).all():
+            raise InputError(f"translation: expected three finite numbers, got {t.tolist()}")
+        x, y, z, w = (q / norm).tolist()
+        tx, ty, tz = t.tolist()
+        rows = (
+            (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w), tx),
+            (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w), ty),
+            (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y), tz),
+            (0.0, 0.0, 0.0, 1.0),
         )
-        matrix[:3, 3] = np.asarray(translation, np.float64)
-        return cls(matrix)
+        return cls._rigid(np.array(rows))
 
     @property
     def translation(self) -> NDArray[np.float64]:
@@ -99,16 +111,19 @@ class Transform:
         matrix = np.eye(4)
         matrix[:3, :3] = self.rotation.T
         matrix[:3, 3] = -self.rotation.T @ self.translation
-        return Transform(matrix)
+        return Transform._rigid(matrix)
 
     def __matmul__(self, other: Transform) -> Transform:
         """Composition: ``map_T_base @ base_T_camera`` is ``map_T_camera``."""
-        return Transform(self.matrix @ other.matrix)
+        return Transform._rigid(self.matrix @ other.matrix)
 
     def apply(self, points: NDArray[Any]) -> NDArray[np.float32]:
         """Transform (N, 3) points; float32 out, computed in float32 as points carry sensor precision."""
+        points = np.asarray(points, np.float32)
+        if points.shape[-1:] != (3,):
+            raise InputError(f"points: expected (N, 3), got {points.shape}")
         rotation = np.ascontiguousarray(self.rotation.T, np.float32)
-        return np.asarray(points, np.float32).reshape(-1, 3) @ rotation + self.translation.astype(np.float32)
+        return points.reshape(-1, 3) @ rotation + self.translation.astype(np.float32)
 
     def interpolate(self, other: Transform, ratio: float) -> Transform:
         """Between this (ratio 0) and the other (1): linear translation, spherical linear rotation (Shoemake, 1985)."""
