@@ -313,6 +313,30 @@ def test_the_local_ground_equals_its_definition(seed, reach, slope):
     assert np.array_equal(ground, expected)
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), box=st.tuples(*[st.integers(-2, 20)] * 4))
+def test_a_supported_height_is_the_third_smallest_of_its_neighborhood(seed, box):
+    from perception.costmap import kernels
+
+    rng = np.random.default_rng(seed)
+    lowest = rng.integers(32760, 32766, (16, 16)).astype(np.int32)
+    lowest[rng.random(lowest.shape) < 0.5] = kernels.NO_HEIGHT
+    supported = np.full_like(lowest, kernels.NO_HEIGHT)
+    changed = kernels.find_supported(lowest, *box, supported)
+    expected = np.full_like(lowest, kernels.NO_HEIGHT)
+    padded = np.pad(lowest, 1, constant_values=kernels.NO_HEIGHT)
+    for y in range(max(box[1], 0), min(box[3], 16)):
+        for x in range(max(box[0], 0), min(box[2], 16)):
+            third = np.sort(padded[y : y + 3, x : x + 3].ravel())[2]
+            expected[y, x] = third * kernels.FIXED if third < kernels.NO_HEIGHT else kernels.NO_HEIGHT
+    assert np.array_equal(supported, expected)
+    rows, columns = np.nonzero(expected < kernels.NO_HEIGHT)
+    if len(rows):
+        assert changed.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    else:
+        assert changed[2] < 0
+
+
 def test_a_fixed_geometry_cuts_and_pads(floor, classes):
     floor.fill([5], AREA, range(0, 30), WALL)
     grid = CostmapProjector(floor, classes, geometry=GridGeometry(0.05, 50, 10, (-1.5, 0.0))).grid()
@@ -377,3 +401,19 @@ def test_absurd_geometries_are_refused():
         GridGeometry(0.0, 1, 1, (0.0, 0.0))
     with pytest.raises(InputError, match="origin"):
         GridGeometry(1.0, 1, 1, (math.nan, 0.0))
+
+
+def test_warm_up_compiles_every_kernel_that_an_update_needs(floor, classes):
+    from perception import costmap
+    from perception.costmap import kernels
+
+    costmap.warm_up()
+    compiled = {name: len(kernel.signatures) for name, kernel in vars(kernels).items() if hasattr(kernel, "signatures")}
+    projector = CostmapProjector(floor, classes, geometry=GridGeometry(0.1, 9, 9, (0.0, 0.0)))
+    projector.update()
+    floor.set(5, 5, 5)
+    projector.update()
+    assert compiled == {name: len(getattr(kernels, name).signatures) for name in compiled}
+    assert all(
+        compiled[name] >= 1 for name in ("find_lowest", "find_supported", "find_ground", "classify", "above_ground")
+    )

@@ -9,6 +9,15 @@ from perception.costmap.inflation import inflate
 from perception.costmap.obstacles import clearing_points, obstacle_points
 from perception.costmap.projection import CostmapProjector, CostmapUpdate, GroundGrid
 
+
+def warm_up() -> None:
+    """Compile every kernel, or load it from the cache, so that the first frame is as quick as the others."""
+    from perception.costmap import obstacles, projection
+
+    projection.warm_up()
+    obstacles.warm_up()
+
+
 __all__ = [
     "CostmapProjector",
     "CostmapUpdate",
@@ -21,5 +30,6 @@ __all__ = [
     "raw_from_cost",
     "read_costmap",
     "rolling_geometry",
+    "warm_up",
     "write_costmap",
 ]

@@ -18,8 +18,6 @@ FIXED = 256
 """Fixed point units per voxel."""
 NO_HEIGHT = 1 << 28
 """Height of a cell without a surface."""
-SUPPORT = 3
-"""Columns of a 3 x 3 neighborhood that must reach as low before a height counts: lone outliers do not."""
 LETHAL = 254
 RAW_LETHAL = 100
 RAW_UNKNOWN = -1
@@ -69,26 +67,67 @@ def find_lowest(tiles, offsets, keys, labels, costs, lowest):
 
 @njit(cache=True, nogil=True)
 def find_supported(lowest, x0, y0, x1, y1, supported):
-    """Height that three columns of each 3 x 3 neighborhood reach, in place; returns the box of the changed cells."""
+    """Height that three columns of each 3 x 3 neighborhood reach.
+
+    Args:
+        lowest: (H, W) int32 keys.
+        x0: box of the cells to renew.
+        y0: see x0.
+        x1: see x0, excluded.
+        y1: see x0, excluded.
+        supported: (H, W) int32 fixed point, changed in place.
+
+    Returns:
+        (4,) int64 box around the cells that changed.
+    """
     height, width = lowest.shape
+    x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
     box = _empty_box()
-    for y in range(max(y0, 0), min(y1, height)):
-        for x in range(max(x0, 0), min(x1, width)):
-            first = second = third = np.int32(NO_HEIGHT)
-            for v in range(max(y - 1, 0), min(y + 2, height)):
-                for u in range(max(x - 1, 0), min(x + 2, width)):
-                    value = lowest[v, u]
-                    if value < first:
-                        first, second, third = value, first, second
-                    elif value < second:
-                        second, third = value, second
-                    elif value < third:
-                        third = value
-            value = np.int32(third * FIXED) if third < NO_HEIGHT else np.int32(NO_HEIGHT)
-            if value != supported[y, x]:
-                supported[y, x] = value
-                _grow(box, x, y)
+    columns, rows = x1 - x0, y1 - y0
+    if columns <= 0 or rows <= 0:
+        return box
+    # A border without surface all around: the loops below then have no branches.
+    field = np.full((rows + 2, columns + 2), NO_HEIGHT, np.int32)
+    left, top, right, bottom = max(x0 - 1, 0), max(y0 - 1, 0), min(x1 + 1, width), min(y1 + 1, height)
+    field[top - y0 + 1 : bottom - y0 + 1, left - x0 + 1 : right - x0 + 1] = lowest[top:bottom, left:right]
+    ordered = np.empty((3, columns + 2), np.int32)
+    values = np.empty(columns, np.int32)
+    for row in range(rows):
+        _sort_columns(field[row], field[row + 1], field[row + 2], ordered)
+        _third_smallest(ordered[0], ordered[1], ordered[2], values)
+        for column in range(columns):
+            value = np.int32(values[column] * FIXED) if values[column] < NO_HEIGHT else np.int32(NO_HEIGHT)
+            if value != supported[y0 + row, x0 + column]:
+                supported[y0 + row, x0 + column] = value
+                _grow(box, x0 + column, y0 + row)
     return box
+
+
+@njit(cache=True, nogil=True)
+def _sort_columns(above, middle, below, ordered):
+    """Order three rows column by column, the smallest first."""
+    for i in range(above.shape[0]):
+        low, high = min(above[i], middle[i]), max(above[i], middle[i])
+        ordered[0, i] = min(low, below[i])
+        ordered[1, i] = max(low, min(high, below[i]))
+        ordered[2, i] = max(high, below[i])
+
+
+@njit(cache=True, nogil=True)
+def _third_smallest(first, second, third, values):
+    """Third smallest of three neighboring ordered columns.
+
+    Of two ordered lists a and b together the second smallest is min(a₂, b₂, max(a₁, b₁)) and the third smallest
+    min(a₃, b₃, max(a₁, b₂), max(a₂, b₁)).
+    """
+    for i in range(values.shape[0]):
+        a1, a2, a3 = first[i], second[i], third[i]
+        b1, b2, b3 = first[i + 1], second[i + 1], third[i + 1]
+        c1, c2, c3 = first[i + 2], second[i + 2], third[i + 2]
+        m1 = min(a1, b1)
+        m2 = min(min(a2, b2), max(a1, b1))
+        m3 = min(min(a3, b3), min(max(a1, b2), max(a2, b1)))
+        values[i] = min(min(m3, c3), min(max(m1, c2), max(m2, c1)))
 
 
 @njit(cache=True, nogil=True)
@@ -186,15 +225,8 @@ def classify(tiles, offsets, keys, labels, probabilities, ground, costs, travers
             start, end = offsets[t * TILE_COLUMNS + c], offsets[t * TILE_COLUMNS + c + 1]
             value = np.int8(RAW_UNKNOWN)
             if end > start:
-                cost, asked = _column_cost(
-                    keys[start:end],
-                    labels[start:end],
-                    probabilities[start:end],
-                    np.int64(ground[y, x]),
-                    costs,
-                    traversable,
-                    limits,
-                )
+                local = np.int64(ground[y, x])
+                cost, asked = _column_cost(keys, labels, probabilities, start, end, local, costs, traversable, limits)
                 open_tile |= asked
                 if cost >= 0:
                     value = raw[cost]
@@ -206,18 +238,18 @@ def classify(tiles, offsets, keys, labels, probabilities, ground, costs, travers
 
 
 @njit(cache=True, nogil=True)
-def _column_cost(keys, labels, probabilities, ground, costs, traversable, limits):
+def _column_cost(keys, labels, probabilities, start, end, ground, costs, traversable, limits):
     """Nav2 cost of one column, −1 where it is unknown; and whether a probability had a say in it."""
     step, robot, least = limits
     asked = False
     if ground >= NO_HEIGHT:
         # No neighbor says where the ground is: the lowest thing seen here has to be it.
-        ground = np.int64(keys.min()) * FIXED
+        ground = np.int64(keys[start:end].min()) * FIXED
     top = labeled = np.int64(-NO_HEIGHT)
     surface = np.int64(costs[0])
     through = np.int64(-1)
     blocked = False
-    for i in range(keys.shape[0]):
+    for i in range(start, end):
         height = np.int64(keys[i]) * FIXED - ground
         label = labels[i] + 1
         if height > robot:
@@ -227,11 +259,13 @@ def _column_cost(keys, labels, probabilities, ground, costs, traversable, limits
             if label > 0 and height > labeled:
                 labeled, surface = height, np.int64(costs[label])
             continue
-        asked |= traversable[label]
-        if not (traversable[label] and probabilities[i] >= least):
-            blocked = True
-        else:
+        if not traversable[label]:
+            return np.int64(LETHAL), False
+        asked = True
+        if probabilities[i] >= least:
             through = max(through, np.int64(costs[label]))
+        else:
+            blocked = True
     if blocked:
         return np.int64(LETHAL), asked
     # A floor that lies more than a step below the ground around it is a hole.

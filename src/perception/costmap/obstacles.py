@@ -11,6 +11,8 @@ from perception.costmap.projection import GroundGrid
 from perception.geometry import Transform
 from perception.types import LabeledCloud
 
+NO_GROUND = GroundGrid(np.zeros((0, 0), np.float32), 1.0, (0.0, 0.0))
+
 
 def obstacle_points(
     cloud: LabeledCloud,
@@ -31,21 +33,31 @@ def obstacle_points(
     Returns:
         (K, 3) float32, meters, in the optical frame, moving points last. These are obstacles at any height.
     """
-    from perception.costmap.kernels import above_ground
-
     config = CostmapConfig() if config is None else config
-    heights = np.zeros((0, 0), np.float32) if ground is None else ground.heights
-    corner, resolution = ((0.0, 0.0), 1.0) if ground is None else (ground.origin, ground.resolution)
-    standing = above_ground(
-        np.ascontiguousarray(cloud.points, np.float32),
-        np.ascontiguousarray(map_T_camera.matrix[:3]),
-        heights,
-        (corner[0], corner[1], 1.0 / resolution),
-        (config.step_height, config.robot_height, base_height),
-    )
+    bounds = (config.step_height, config.robot_height, float(base_height))
+    standing = _standing_points(cloud.points, map_T_camera, NO_GROUND if ground is None else ground, bounds)
     return np.concatenate([standing, cloud.moving_points]) if len(cloud.moving_points) else standing
 
 
 def clearing_points(cloud: LabeledCloud) -> NDArray[np.float32]:
     """Ends of all rays of a frame: surfaces, floor included, and ends in free space; (K, 3) float32, optical frame."""
     return np.concatenate([cloud.points, cloud.clear_points]) if len(cloud.clear_points) else cloud.points
+
+
+def warm_up() -> None:
+    """Compile the kernel, or load it from the cache."""
+    _standing_points(np.zeros((1, 3), np.float32), Transform.identity(), NO_GROUND, (0.1, 1.0, 0.0))
+
+
+def _standing_points(
+    points: NDArray[np.float32], map_T_camera: Transform, ground: GroundGrid, bounds: tuple[float, float, float]
+) -> NDArray[np.float32]:
+    from perception.costmap.kernels import above_ground
+
+    return above_ground(
+        np.ascontiguousarray(points, np.float32),
+        np.ascontiguousarray(map_T_camera.matrix[:3]),
+        ground.heights,
+        (float(ground.origin[0]), float(ground.origin[1]), 1.0 / ground.resolution),
+        bounds,
+    )

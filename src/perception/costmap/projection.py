@@ -321,3 +321,29 @@ def _ranges(offset: float, cell: float, count: int, resolution: float) -> tuple[
     centers = np.floor((offset + (np.arange(count) + 0.5) * cell) / resolution + 1e-6).astype(np.int64)
     empty = ends <= starts
     return np.where(empty, centers, starts), np.where(empty, centers + 1, ends)
+
+
+class _SingleVoxel:
+    """The smallest map."""
+
+    resolution = 0.05
+    num_classes = 1
+
+    def changed_columns(self, cursor: object | None) -> tuple[NDArray[np.int64] | None, int]:
+        return (None if cursor is None else self.columns()), 0
+
+    def columns(self) -> NDArray[np.int64]:
+        return np.array([[KEY_ORIGIN // TILE, KEY_ORIGIN // TILE]], np.int64)
+
+    def occupied_in(self, tiles: NDArray[np.int64]) -> Voxels:
+        offsets = np.ones(len(tiles) * TILE * TILE + 1, np.int64)
+        offsets[0] = 0
+        return Voxels(offsets, np.full(1, KEY_ORIGIN, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32))
+
+
+def warm_up() -> None:
+    """Compile the kernels, or load them from the cache, so that the first update is as quick as the others."""
+    geometry = GridGeometry(0.1, 2, 2, (0.0, 0.0))
+    projector = CostmapProjector(_SingleVoxel(), geometry=geometry)
+    projector.update()
+    projector.update()
