@@ -60,7 +60,7 @@ class Transform:
             InputError: the quaternion's norm is not 1 within 1 %, or a number is not finite.
         """
         q = np.asarray(quaternion_xyzw, np.float64)
-        norm = math.sqrt(float(q @ q)) if q.shape == (4,) else math.nan
+        norm = math.hypot(*q.tolist()) if q.shape == (4,) else math.nan
         if not abs(norm - 1.0) <= MAX_ROTATION_ERROR:
             raise InputError(f"quaternion x y z w: expected four numbers of norm 1, got {q.tolist()} (norm {norm:.4g})")
         t = np.asarray(translation, np.float64)

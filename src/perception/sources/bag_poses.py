@@ -17,6 +17,8 @@ from perception.tf_buffer import DEFAULT_CACHE_NS, TransformBuffer, TransformLoo
 
 ROOT_SEARCH_NS = 3_000_000_000
 """The transforms of this much of the recording show which frame is the root of the tree."""
+CLOCK_RESET_NS = 1_000_000_000
+"""Stamps that go back by more than this mean a new clock (a simulation that began again), less is disorder."""
 
 Report = Callable[[str, object], None]
 
@@ -60,22 +62,24 @@ class BagPoses:
                 + listing(reader)
             )
         self._buffer = TransformBuffer(self._cache_ns)
+        self._last_ns: dict[str, int] = {}
         self._newest_ns = 0
         self.fixed_frame = "" if self._trajectory else options.fixed_frame or self._find_root(camera_frame, start_ns)
 
     def restart(self) -> None:
         """Begin again with the static transforms only."""
         self._buffer = TransformBuffer(self._cache_ns)
+        self._last_ns.clear()
         self._newest_ns = 0
         for topic, _, raw in self._reader.messages(self._static_topics):
             self._insert(topic, raw, static=True, report=_ignore)
         for parent, child, transform in self._extrinsics:
             self._buffer.insert(parent, child, 0, transform, static=True)
 
-    def forget(self) -> None:
-        """Forget moving transforms: the clock began anew."""
-        self._buffer.clear()
-        self._newest_ns = 0
+    def clock_reset(self, stamp_ns: int) -> None:
+        """The clock of the images began anew: forget moving transforms that are not of the new time yet."""
+        if self._newest_ns > stamp_ns + CLOCK_RESET_NS:
+            self._forget()
 
     def take(self, topic: str, raw: bytes, report: Report) -> None:
         """Take up a message of one of :attr:`topics`; what is wrong with it is reported, never raised."""
@@ -121,11 +125,16 @@ class BagPoses:
 
     def _add(self, parent: str, child: str, stamp: int, transform: Transform, static: bool) -> None:
         if not static:
-            # Older than anything kept: the buffer would discard it, so the clock must have begun anew.
-            if stamp < self._newest_ns - self._cache_ns:
-                self.forget()
+            if stamp < self._last_ns.get(child, stamp) - CLOCK_RESET_NS:
+                self._forget()
+            self._last_ns[child] = stamp
             self._newest_ns = max(self._newest_ns, stamp)
         self._buffer.insert(parent, child, stamp, transform, static)
+
+    def _forget(self) -> None:
+        self._buffer.clear()
+        self._last_ns.clear()
+        self._newest_ns = 0
 
     def _check_odometry(self, options: SourceOptions) -> None:
         if not options.odometry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perception.errors import InputError, TransformError
@@ -19,15 +19,13 @@ from perception.sources.bag_messages import (
     labels_from,
     stamp_of,
 )
-from perception.sources.bag_poses import BagPoses
+from perception.sources.bag_poses import CLOCK_RESET_NS, BagPoses
 from perception.sources.bag_reader import BagReader
 from perception.sources.bag_sync import Bundle, Synchronizer
 from perception.sources.bag_topics import choose_topics
 from perception.sources.base import Source, SourceOptions
 from perception.types import Frame, LabelImage
 
-CLOCK_RESET_NS = 1_000_000_000
-"""Color stamps that go back by more than this mean a new clock (a simulation that began again), less is disorder."""
 MAX_CAMERA_CHANGES = 100
 
 
@@ -168,7 +166,12 @@ class BagSource(Source):
         if waiting:
             self._drop("clock_reset", detail, waiting)
         self._warn("clock_reset", detail)
-        self._poses.forget()
+        self._poses.clock_reset(stamp)
+        for history in self._cameras.values():
+            # The newest intrinsics hold from the beginning of the new time.
+            newest = replace(history[-1], stamp_ns=0) if history else None
+            history.clear()
+            history.extend([newest] if newest else [])
 
     def _take_camera(self, topic: str, raw: bytes) -> None:
         """Note intrinsics and since when they hold; they are decoded again only when they change."""
