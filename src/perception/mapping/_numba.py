@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where numba keeps the compiled kernels of the map.
+
+Numba renews a cached function when the file of that function changes, but not when a compiled function it calls, in
+another file, does. The folder is therefore named by a hash over all sources of this package's map and of numba's
+version: other sources, other folder. A user's own NUMBA_CACHE_DIR is left alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numba
+
+
+def source_digest() -> str:
+    """16 hexadecimal digits over the sources beside this file and numba's version."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def set_cache_folder() -> None:
+    """Point numba at a folder of our own; where the user's cache is not writable, at one that ends with the process."""
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = Path(base) / "perception" / "numba" / source_digest()
+    if not _writable(folder):
+        folder = Path(tempfile.mkdtemp(prefix="perception-numba-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]

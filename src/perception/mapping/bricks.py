@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Storage of the map: bricks of 8³ voxels in two shards, found through a hash over regions of bricks.
+
+A brick is either uniform (one value for all its voxels; NaN is unknown) or owns a row of 512 log-odds. Rows, brick
+records and region directories live in `SlabArray`s: address space reserved once, used slab by slab, so growing
+neither copies nor moves anything. Only the hash over regions (one entry for 1024 bricks) is rebuilt as it grows.
+
+Neighboring bricks belong to different shards (a checkerboard); a shard shares nothing with the other, so two threads
+update one each and the result does not depend on their timing.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from perception.mapping.keys import BRICK_VOXELS, pack_brick
+
+REGION_BRICKS = 512
+"""Entries of a region's directory: 8 x 8 x 16 bricks, of which this shard holds every second one along z."""
+
+UNIFORM = -1
+
+# Places in Shard.counters.
+BRICKS, FREE_BRICK, LIVE_BRICKS = 0, 1, 2
+ROWS, FREE_ROW, LIVE_ROWS = 3, 4, 5
+REGIONS, FREE_REGION = 6, 7
+LABEL_UNITS = 8
+LOGGED = 9
+DECAYING = 10
+COUNTERS = 16
+
+LOG_LENGTH = 1 << 16
+"""Changed bricks that a shard remembers; who asks for older changes is told to read everything."""
+LABEL_UNIT = 8
+"""Label entries are handed out in multiples of this."""
+LABEL_SIZES = 640
+"""Free lists of label blocks: 512 voxels with 8 classes each are 512 units, and an eighth of slack."""
+
+
+class Shard(NamedTuple):
+    """Arrays of one half of the map; a named tuple because compiled code takes it as it is."""
+
+    counters: np.ndarray
+    """(16,) int64: see the constants above."""
+    hash_keys: np.ndarray
+    """(H,) int64 region keys, -1 where empty; H is a power of two, linear probing."""
+    hash_regions: np.ndarray
+    """(H,) int32 region numbers."""
+    directories: np.ndarray
+    """(R, 512) int32 brick numbers, -1 where there is none."""
+    region_keys: np.ndarray
+    """(R,) int64 region keys; of a free region the next free one."""
+    region_bricks: np.ndarray
+    """(R,) int32 bricks in the region, -1 when it is free."""
+    keys: np.ndarray
+    """(B,) int64 packed brick keys; of a free record -2 - the next free one."""
+    rows: np.ndarray
+    """(B,) int32 row of the values, or UNIFORM."""
+    uniform: np.ndarray
+    """(B,) float32 value of a uniform brick."""
+    label_starts: np.ndarray
+    """(B,) int64 first label entry."""
+    label_counts: np.ndarray
+    """(B,) int32 label entries in use."""
+    label_units: np.ndarray
+    """(B,) int32 size of the brick's label block in units of LABEL_UNIT."""
+    decaying: np.ndarray
+    """(B,) uint8: 1 when the brick stands in the list of those that may decay."""
+    values: np.ndarray
+    """(V, 512) float32 log-odds, voxel = (x & 7) · 64 + (y & 7) · 8 + (z & 7)."""
+    tags: np.ndarray
+    """(L,) uint32 label entries: voxel << 16 | class, ascending by voxel, best class of a voxel first."""
+    scores: np.ndarray
+    """(L,) float32 their scores."""
+    label_free: np.ndarray
+    """(LABEL_SIZES,) int64 first free label block by its number of units, -1 where there is none."""
+    decay_list: np.ndarray
+    """(B,) int32 bricks that may decay."""
+    log: np.ndarray
+    """(LOG_LENGTH,) int64 ring of packed keys of bricks whose state changed."""
+
+
+class SlabArray:
+    """An array that grows in fixed slabs without ever moving.
+
+    Attributes:
+        array: (rows, *shape) over the whole reservation; only rows below the number in use may be touched.
+        slab_bytes: capacity is counted in multiples of this.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, rows: int, slab_bytes: int = 1 << 16) -> None:
+        self.row_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        self.slab_bytes = slab_bytes
+        self._memory = _reserve(max(rows, 1) * self.row_bytes)
+        rows = len(self._memory) // self.row_bytes
+        self.array = np.frombuffer(self._memory, dtype, count=rows * self.row_bytes // np.dtype(dtype).itemsize)
+        self.array = self.array.reshape(rows, *shape)
+
+    def capacity_bytes(self, rows_in_use: int) -> int:
+        """Memory taken by the slabs that hold so many rows."""
+        return -(-rows_in_use * self.row_bytes // self.slab_bytes) * self.slab_bytes
+
+
+def _reserve(size: int) -> mmap.mmap:
+    """Zeroed private memory of which only touched pages exist; less than asked where the system refuses."""
+    size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    if sys.platform == "win32":
+        return mmap.mmap(-1, min(size, 1 << 28))
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    if sys.platform.startswith("linux"):
+        flags |= getattr(mmap, "MAP_NORESERVE", 0x4000)
+    while True:
+        try:
+            return mmap.mmap(-1, size, flags=flags)
+        except (OSError, ValueError):
+            if size <= 1 << 24:
+                raise
+            size = max(size // 2 // mmap.PAGESIZE * mmap.PAGESIZE, 1 << 24)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def region_key(bx, by, bz):
+    """Key of the region that holds a brick."""
+    return ((bx >> 3) << 20) | ((by >> 3) << 10) | (bz >> 4)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def directory_place(bx, by, bz):
+    """Place of a brick in its region's directory; the lowest bit of bz follows from the shard."""
+    return ((bx & 7) << 6) | ((by & 7) << 3) | ((bz >> 1) & 7)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _hash_start(key, mask):
+    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask
+
+
+@njit(cache=True, nogil=True)
+def _hash_place(hash_keys, key):
+    mask = hash_keys.shape[0] - 1
+    place = _hash_start(key, mask)
+    while hash_keys[place] != key and hash_keys[place] >= 0:
+        place = (place + 1) & mask
+    return place
+
+
+@njit(cache=True, nogil=True)
+def find_region(shard, key):
+    """Number of the region with this key, or -1."""
+    place = _hash_place(shard.hash_keys, key)
+    return np.int64(shard.hash_regions[place]) if shard.hash_keys[place] == key else np.int64(-1)
+
+
+@njit(cache=True, nogil=True)
+def find_brick(shard, bx, by, bz):
+    """Number of the brick, or -1."""
+    region = find_region(shard, region_key(bx, by, bz))
+    return np.int64(shard.directories[region, directory_place(bx, by, bz)]) if region >= 0 else np.int64(-1)
+
+
+@njit(cache=True, nogil=True)
+def add_region(shard, key):
+    """Number of the region with this key, made if missing; the caller has left room in the hash."""
+    place = _hash_place(shard.hash_keys, key)
+    if shard.hash_keys[place] == key:
+        return np.int64(shard.hash_regions[place])
+    counters = shard.counters
+    region = counters[FREE_REGION]
+    if region >= 0:
+        counters[FREE_REGION] = shard.region_keys[region]
+    else:
+        region = counters[REGIONS]
+        counters[REGIONS] += 1
+    shard.directories[region, :] = -1
+    shard.region_keys[region] = key
+    shard.region_bricks[region] = 0
+    shard.hash_keys[place] = key
+    shard.hash_regions[place] = region
+    return region
+
+
+@njit(cache=True, nogil=True)
+def add_brick(shard, region, bx, by, bz):
+    """Number of a new, unknown brick in a region."""
+    counters = shard.counters
+    brick = counters[FREE_BRICK]
+    if brick >= 0:
+        counters[FREE_BRICK] = -2 - shard.keys[brick]
+    else:
+        brick = counters[BRICKS]
+        counters[BRICKS] += 1
+    counters[LIVE_BRICKS] += 1
+    shard.keys[brick] = pack_brick(bx, by, bz)
+    shard.rows[brick] = UNIFORM
+    shard.uniform[brick] = np.nan
+    shard.label_starts[brick] = 0
+    shard.label_counts[brick] = 0
+    shard.label_units[brick] = 0
+    shard.decaying[brick] = 0
+    shard.directories[region, directory_place(bx, by, bz)] = brick
+    shard.region_bricks[region] += 1
+    return brick
+
+
+@njit(cache=True, nogil=True)
+def expand_brick(shard, brick):
+    """Row of the brick's values; a uniform brick gets one."""
+    row = np.int64(shard.rows[brick])
+    if row >= 0:
+        return row
+    counters = shard.counters
+    row = counters[FREE_ROW]
+    if row >= 0:
+        counters[FREE_ROW] = np.int64(shard.values[row].view(np.int32)[0])
+    else:
+        row = counters[ROWS]
+        counters[ROWS] += 1
+    counters[LIVE_ROWS] += 1
+    shard.values[row, :] = shard.uniform[brick]
+    shard.rows[brick] = row
+    return row
+
+
+@njit(cache=True, nogil=True)
+def free_row(shard, row):
+    """Put a row of values into the free list."""
+    # The list of free rows runs through the bits of their first value.
+    link = shard.values[row].view(np.int32)
+    link[0] = np.int32(shard.counters[FREE_ROW])
+    shard.counters[FREE_ROW] = row
+    shard.counters[LIVE_ROWS] -= 1
+
+
+@njit(cache=True, nogil=True)
+def collapse_brick(shard, brick):
+    """Make the brick uniform if all its values are equal (that is OctoMap's pruning) or all unknown."""
+    row = np.int64(shard.rows[brick])
+    if row < 0:
+        return False
+    values = shard.values[row]
+    first = values[0]
+    if first != first:
+        for i in range(BRICK_VOXELS):
+            if values[i] == values[i]:
+                return False
+    else:
+        for i in range(BRICK_VOXELS):
+            if values[i] != first:
+                return False
+    shard.uniform[brick] = first
+    shard.rows[brick] = UNIFORM
+    free_row(shard, row)
+    return True
+
+
+@njit(cache=True, nogil=True)
+def log_change(shard, brick_key):
+    """Remember that the state of a brick changed."""
+    shard.log[shard.counters[LOGGED] & (LOG_LENGTH - 1)] = brick_key
+    shard.counters[LOGGED] += 1
+
+
+@njit(cache=True, nogil=True)
+def remove_region(shard, region):
+    """Give a region's directory back and close the gap in the hash (no entry may stand behind an empty place)."""
+    keys, regions = shard.hash_keys, shard.hash_regions
+    mask = keys.shape[0] - 1
+    gap = _hash_place(keys, shard.region_keys[region])
+    place = gap
+    while True:
+        place = (place + 1) & mask
+        if keys[place] < 0:
+            break
+        # An entry may move into the gap unless its search starts behind the gap.
+        if ((place - _hash_start(keys[place], mask)) & mask) >= ((place - gap) & mask):
+            keys[gap], regions[gap] = keys[place], regions[place]
+            gap = place
+    keys[gap] = -1
+    shard.region_keys[region] = shard.counters[FREE_REGION]
+    shard.region_bricks[region] = -1
+    shard.counters[FREE_REGION] = region
+
+
+@njit(cache=True, nogil=True)
+def rebuild_hash(shard, hash_keys, hash_regions):
+    """Fill an empty hash with the regions of a shard."""
+    for place in range(shard.hash_keys.shape[0]):
+        if shard.hash_keys[place] >= 0:
+            new_place = _hash_place(hash_keys, shard.hash_keys[place])
+            hash_keys[new_place] = shard.hash_keys[place]
+            hash_regions[new_place] = shard.hash_regions[place]

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of what callers hand to the octree, and the report they get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from perception.errors import InputError
+from perception.mapping import scan as scanning
+from perception.mapping.insertion import ScanCounts
+from perception.mapping.keys import KEY_END, KEY_ORIGIN
+
+
+@dataclass(frozen=True, slots=True)
+class InsertReport:
+    """What became of one scan.
+
+    Attributes:
+        points: points given.
+        dropped_not_finite: points with NaN or infinite coordinates.
+        dropped_out_of_map: finite points outside the map's ±32768 voxels.
+        beyond_max_range: points that cleared up to the longest range and marked nothing.
+        unlabeled: points whose label is -1, 255 or 65535 and no class.
+        invalid_labels: points whose label is neither a class nor one of those; used without label.
+        invalid_confidences: points whose confidence is NaN; used without label.
+        clear_points: clearing points given.
+        clear_dropped: clearing points that are not finite or outside the map.
+        hits: voxels hit.
+        rays: rays cast (one per end voxel and thread).
+        bricks_touched: bricks (8³ voxels) that the scan reached.
+        bricks_changed: bricks with a changed value or label.
+        bricks_refused: bricks that the memory bound kept from being updated.
+        bricks_forgotten: bricks far from the sensor given up before this scan to stay below the memory bound.
+        parts: windows the scan was done in.
+    """
+
+    points: int
+    dropped_not_finite: int
+    dropped_out_of_map: int
+    beyond_max_range: int
+    unlabeled: int
+    invalid_labels: int
+    invalid_confidences: int
+    clear_points: int
+    clear_dropped: int
+    hits: int
+    rays: int
+    bricks_touched: int
+    bricks_changed: int
+    bricks_refused: int
+    bricks_forgotten: int
+    parts: int
+
+    @property
+    def used(self) -> int:
+        """Points that marked a voxel."""
+        return self.points - self.dropped_not_finite - self.dropped_out_of_map - self.beyond_max_range
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Points (N, 3) float32; labels (N,) uint16 and confidence (N,) float32, or empty."""
+
+    points: NDArray[np.float32]
+    labels: NDArray[np.uint16]
+    confidence: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCounts:
+    """Points without a usable label, by reason."""
+
+    unlabeled: int = 0
+    invalid: int = 0
+    confidences: int = 0
+
+
+def log_odds(probability: float) -> np.float32:
+    """log(p / (1 - p)), computed as OctoMap does."""
+    return np.float32(np.log(probability / (1.0 - probability)))
+
+
+def checked_number(name: str, value: float, lowest: float, highest: float) -> float:
+    """The number; raises InputError outside [lowest, highest]."""
+    if not lowest <= value <= highest:
+        raise InputError(f"{name}: expected {lowest:g} to {highest:g}, got {value}")
+    return value
+
+
+def checked_decay(decay_s: ArrayLike | None, num_classes: int) -> NDArray[np.float32]:
+    """(C,) float32 time constants, +inf for classes that stay; at least one entry."""
+    if decay_s is None:
+        return np.full(max(num_classes, 1), np.inf, np.float32)
+    times = np.asarray(decay_s, np.float32)
+    if times.shape != (num_classes,) or not (times > 0).all():
+        raise InputError(f"decay_s: expected ({num_classes},) positive seconds, got {times.shape} {times.tolist()[:9]}")
+    return times if num_classes else np.full(1, np.inf, np.float32)
+
+
+def checked_points(name: str, points: ArrayLike) -> NDArray[np.float32]:
+    """(N, 3) contiguous float32, as OctoMap casts them."""
+    array = np.asarray(points)
+    if array.size == 0 and array.ndim <= 2:
+        return np.empty((0, 3), np.float32)
+    if array.ndim != 2 or array.shape[1] != 3 or array.dtype.kind not in "fiu":
+        raise InputError(f"{name}: expected (N, 3) numbers, got {array.shape} {array.dtype}")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, np.float32)
+
+
+def checked_origin(origin: ArrayLike, resolution: float) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
+    """The origin as float32 and its voxel key."""
+    array = np.asarray(origin)
+    if array.shape != (3,) or array.dtype.kind not in "fiu":
+        raise InputError(f"sensor_origin: expected (3,) numbers, got {array.shape} {array.dtype}")
+    array = array.astype(np.float32)
+    keys = np.floor(array.astype(np.float64) * (1.0 / resolution)) + KEY_ORIGIN
+    if not ((keys >= 0) & (keys < KEY_END)).all():
+        raise InputError(f"sensor_origin: expected a point within ±{KEY_ORIGIN * resolution:g} m, got {array.tolist()}")
+    return array, (int(keys[0]), int(keys[1]), int(keys[2]))
+
+
+def checked_box(lower: ArrayLike, upper: ArrayLike, resolution: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lowest and highest voxel key of a box; corners outside the map are moved to its border."""
+    corners = np.array([lower, upper], np.float64)
+    if corners.shape != (2, 3) or np.isnan(corners).any():
+        raise InputError(f"box: expected two corners of three numbers, got {lower} and {upper}")
+    if (corners[0] > corners[1]).any():
+        raise InputError(f"box: expected the lower corner first, got {lower} and {upper}")
+    keys = np.floor(corners.astype(np.float32).astype(np.float64) * (1.0 / resolution)) + KEY_ORIGIN
+    keys = np.clip(keys, 0, KEY_END - 1).astype(np.int64)
+    return keys[0], keys[1]
+
+
+def checked_rays(origins: ArrayLike, directions: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N, 3) float64 origins and unit directions."""
+    ways = np.asarray(directions, np.float64)
+    starts = np.asarray(origins, np.float64)
+    if ways.ndim != 2 or ways.shape[1] != 3 or starts.shape not in ((3,), ways.shape):
+        raise InputError(f"rays: expected origins (N, 3) or (3,), directions (N, 3), got {starts.shape}, {ways.shape}")
+    lengths = np.linalg.norm(ways, axis=1)
+    if not ((lengths > 0) & np.isfinite(lengths)).all() or not np.isfinite(starts).all():
+        raise InputError("rays: expected finite origins and directions with a length, got others")
+    # octomap computes with float32 points.
+    starts = np.broadcast_to(starts.astype(np.float32).astype(np.float64), ways.shape)
+    return np.ascontiguousarray(starts), ways / lengths[:, None]
+
+
+def checked_cloud(
+    points: ArrayLike, labels: ArrayLike | None, confidence: ArrayLike | None, num_classes: int
+) -> tuple[Cloud, LabelCounts]:
+    """The arrays of a scan in the types that the kernels take."""
+    where = checked_points("points", points)
+    none = np.empty(0, np.float32)
+    if labels is None:
+        if confidence is not None:
+            raise InputError("confidence: expected labels with it, got none")
+        return Cloud(where, np.empty(0, np.uint16), none), LabelCounts()
+    if num_classes == 0:
+        raise InputError("labels: expected a map with num_classes > 0, got one without classes")
+    names = np.asarray(labels)
+    if names.shape != (len(where),) or (names.dtype.kind not in "iu" and names.size):
+        raise InputError(f"labels: expected ({len(where)},) integers, got {names.shape} {names.dtype}")
+    sure = none if confidence is None else np.asarray(confidence)
+    if confidence is not None and (sure.shape != names.shape or (sure.dtype.kind != "f" and sure.size)):
+        raise InputError(f"confidence: expected {names.shape} floating, got {sure.shape} {sure.dtype}")
+    ids = np.empty(len(where), np.uint16)
+    sure = np.ascontiguousarray(sure, np.float32)
+    counts = np.zeros(3, np.int64)
+    if len(where):
+        scanning.clean_labels(np.ascontiguousarray(names), sure, num_classes, ids, counts)
+    return Cloud(where, ids, sure), LabelCounts(*(int(c) for c in counts))
+
+
+def make_report(
+    points: NDArray[np.float32],
+    invalid: int,
+    clear: NDArray[np.float32],
+    clear_invalid: int,
+    labels: LabelCounts,
+    scan: ScanCounts,
+    forgotten: int,
+) -> InsertReport:
+    """The report of a scan."""
+    not_finite = int((~np.isfinite(points).all(axis=1)).sum()) if invalid else 0
+    return InsertReport(
+        points=len(points),
+        dropped_not_finite=not_finite,
+        dropped_out_of_map=invalid - not_finite,
+        beyond_max_range=scan.beyond_range,
+        unlabeled=labels.unlabeled,
+        invalid_labels=labels.invalid,
+        invalid_confidences=labels.confidences,
+        clear_points=len(clear),
+        clear_dropped=clear_invalid,
+        hits=scan.hits,
+        rays=scan.rays,
+        bricks_touched=scan.touched,
+        bricks_changed=scan.changed,
+        bricks_refused=scan.refused,
+        bricks_forgotten=forgotten,
+        parts=scan.parts,
+    )

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OctoMap's 16-bit voxel keys, and the keys of bricks (8³ voxels) and regions (8 x 8 x 16 bricks) above them.
+
+key = floor(x · (1 / resolution)) + 32768 per axis, with x a float32 coordinate widened to float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+TREE_DEPTH = 16
+KEY_ORIGIN = 32768
+KEY_END = 65536
+BRICK = 8
+BRICK_VOXELS = 512
+
+
+@njit(cache=True, nogil=True, inline="always")
+def coordinate_key(coordinate, inverse_resolution):
+    """Key of one coordinate, or -1 when it is not finite or lies outside the map."""
+    key = np.floor(np.float64(coordinate) * inverse_resolution) + KEY_ORIGIN
+    # The comparison is false for NaN too.
+    return np.int64(key) if 0.0 <= key < KEY_END else np.int64(-1)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def key_coordinate(key, resolution):
+    """Float64 coordinate of a voxel's center."""
+    return (np.float64(key - KEY_ORIGIN) + 0.5) * resolution
+
+
+@njit(cache=True, nogil=True, inline="always")
+def pack_key(x, y, z):
+    """Three 16-bit keys in one int64."""
+    return (np.int64(x) << 32) | (np.int64(y) << 16) | np.int64(z)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def pack_brick(bx, by, bz):
+    """Three 13-bit brick keys (voxel key // 8) in one int64."""
+    return (np.int64(bx) << 26) | (np.int64(by) << 13) | np.int64(bz)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def unpack_brick(brick):
+    """The three brick keys of `pack_brick`."""
+    return brick >> 26, (brick >> 13) & 8191, brick & 8191
+
+
+@njit(cache=True, nogil=True, inline="always")
+def brick_shard(bx, by, bz):
+    """Which of the two shards holds a brick: a checkerboard, so both get the same work."""
+    return (bx + by + bz) & 1
+
+
+@njit(cache=True, nogil=True)
+def point_keys(points, inverse_resolution, keys):
+    """Keys (N, 3) int64 of points (N, 3) float32; -1 where there is none."""
+    for i in range(points.shape[0]):
+        for axis in range(3):
+            keys[i, axis] = coordinate_key(points[i, axis], inverse_resolution)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The octree to and from map files and message data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.config import SensorModelConfig
+from perception.errors import InputError
+from perception.mapping import octomap_io, octomap_stream
+from perception.mapping.fusion import NO_LABEL
+from perception.mapping.label_section import LeafLabels
+from perception.mapping.leaves import TreeLeaves, load_evidence, load_leaves
+from perception.mapping.octomap_stream import Leaves
+from perception.mapping.store import BrickStore
+
+NO_COLOR = 255
+SENSOR_FIELDS = ("hit", "miss", "min", "max", "max_range")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A copy of a map at one moment.
+
+    Attributes:
+        leaves: in depth-first order; tags as extract_leaves made them.
+        labeled: (N,) int64 which leaves have evidence; empty unless it was asked for.
+        ids: (N, K) uint16 their classes.
+        scores: (N, K) float32.
+        options: arguments of the octree's constructor.
+    """
+
+    leaves: TreeLeaves
+    labeled: NDArray[np.int64]
+    ids: NDArray[np.uint16]
+    scores: NDArray[np.float32]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedMap:
+    """A file's content and the octree arguments it tells."""
+
+    file: octomap_io.MapFile
+    options: dict[str, Any]
+
+    def load_into(self, store: BrickStore, sensor_model: SensorModelConfig, num_classes: int) -> None:
+        """Fill an empty store; leaves of a .bt get the sensor model's clamping bounds."""
+        leaves, labels = self.file.leaves, self.file.labels
+        values = leaves.log_odds
+        if self.file.binary:
+            low, high = (np.float32(np.log(p / (1 - p))) for p in (sensor_model.min, sensor_model.max))
+            values = np.where(values >= 0, high, low).astype(np.float32)
+        load_leaves(store, leaves.keys, leaves.depths, values)
+        if labels is None or len(labels.index) == 0:
+            return
+        highest = int(labels.ids[labels.ids != NO_LABEL].max(initial=0))
+        if highest >= num_classes or (leaves.depths[labels.index] != 16).any():
+            raise InputError(
+                f"label section: expected classes below {num_classes} on single voxels, got class {highest}"
+            )
+        load_evidence(store, leaves.keys[labels.index], labels.ids, labels.scores)
+
+
+def options_of(tree: Any, decay_s: NDArray[np.float32]) -> dict[str, Any]:
+    """The constructor's arguments of a tree, as values that JSON can write."""
+    return {
+        "resolution": float(tree.resolution),
+        "sensor_model": {name: float(getattr(tree.sensor_model, name)) for name in SENSOR_FIELDS},
+        "num_classes": tree.num_classes,
+        "labels_per_voxel": tree.labels_per_voxel,
+        "max_label_score": float(tree.max_label_score),
+        "decay_s": [float(t) if np.isfinite(t) else None for t in decay_s[: tree.num_classes]],
+    }
+
+
+def write(snapshot: Snapshot, path: str | Path, label_set: Any) -> None:
+    """Save a snapshot with evidence as .ot."""
+    metadata = dict(snapshot.options)
+    if label_set is not None:
+        metadata["label_set"] = {
+            "name": label_set.name,
+            "classes": [{"id": c.id, "name": c.name, "color": list(c.color)} for c in label_set.classes],
+        }
+    labels = LeafLabels(snapshot.labeled.astype(np.uint32), snapshot.ids, snapshot.scores, metadata)
+    leaves = snapshot.leaves
+    best = np.full(len(leaves.depths), -1, np.int64)
+    best[snapshot.labeled] = snapshot.ids[:, 0]
+    best[leaves.log_odds < 0] = -1
+    colors = None if label_set is None else _colors(best, label_set)
+    plain = Leaves(leaves.keys, leaves.depths, leaves.log_odds, colors)
+    octomap_io.write_ot(path, plain, snapshot.options["resolution"], labels)
+
+
+def write_binary(snapshot: Snapshot, path: str | Path) -> None:
+    """Save a snapshot as .bt."""
+    leaves = snapshot.leaves
+    octomap_io.write_bt(path, Leaves(leaves.keys, leaves.depths, leaves.log_odds), snapshot.options["resolution"])
+
+
+def message_data(snapshot: Snapshot, binary: bool, label_set: Any) -> tuple[str, bytes]:
+    """Id and data of an Octomap message from a snapshot whose tags are labels."""
+    leaves = snapshot.leaves
+    if binary:
+        return "OcTree", octomap_stream.encode_binary(leaves.keys, leaves.depths, leaves.log_odds)
+    if label_set is None:
+        return "OcTree", octomap_stream.encode_full(leaves.keys, leaves.depths, leaves.log_odds)
+    colors = _colors(leaves.tags, label_set)
+    return "ColorOcTree", octomap_stream.encode_full(leaves.keys, leaves.depths, leaves.log_odds, colors)
+
+
+def read(path: str | Path) -> SavedMap:
+    """A map file with the arguments for the octree that takes it.
+
+    Raises:
+        InputError: the file is absent or damaged, or its metadata are not those of an octree.
+    """
+    file = octomap_io.read_map(path)
+    options: dict[str, Any] = {"resolution": file.resolution}
+    metadata = {} if file.labels is None else file.labels.metadata
+    try:
+        for name in ("num_classes", "labels_per_voxel", "max_label_score"):
+            if name in metadata:
+                options[name] = metadata[name]
+        if "sensor_model" in metadata:
+            options["sensor_model"] = SensorModelConfig(**metadata["sensor_model"])
+        if "decay_s" in metadata:
+            options["decay_s"] = [np.inf if t is None else float(t) for t in metadata["decay_s"]]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: expected the metadata of an octree, got {error}") from error
+    return SavedMap(file, options)
+
+
+def _colors(labels: NDArray[np.int64], label_set: Any) -> NDArray[np.uint8]:
+    """(M, 3) uint8 colors of classes; OctoMap's "no color" for -1 and for classes that the set lacks."""
+    table = np.full((len(label_set.colors) + 1, 3), NO_COLOR, np.uint8)
+    table[1:] = label_set.colors
+    return table[np.where(labels < len(label_set.colors), labels, -1) + 1]

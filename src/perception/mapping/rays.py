@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ray casting through a dense window of bytes, voxel for voxel as OctoMap's computeRayKeys does it.
+
+Direction, length and half a voxel are float32, the distances to the next voxel borders float64 by repeated addition
+(Amanatides and Woo, "A Fast Voxel Traversal Algorithm for Ray Tracing", 1987, with OctoMap's types and tie rule).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from perception.mapping.keys import coordinate_key, key_coordinate
+
+FREE = 1
+NEVER = 1.7976931348623157e308
+
+# Rows of a ray's state: distance to the next border, distance between borders.
+T_MAX, T_DELTA = 0, 3
+# Rows of its whole numbers: place in the window, step per axis, voxels still to mark.
+PLACE, STRIDE, LEFT = 0, 1, 4
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _axis(origin, origin_key, direction, resolution):
+    """Step, distance to the first border and between borders along one axis."""
+    if direction > 0:
+        step = 1
+    elif direction < 0:
+        step = -1
+    else:
+        return 0, NEVER, NEVER
+    border = key_coordinate(origin_key, resolution) + np.float64(np.float32(step * resolution * 0.5))
+    return step, (border - np.float64(origin)) / np.float64(direction), resolution / abs(np.float64(direction))
+
+
+@njit(cache=True, nogil=True)
+def ray_end(origin, key, resolution, range_limit, max_range):
+    """End of the ray to a voxel, cut at the longest range.
+
+    Returns:
+        x, y, z float32 of the end, whether the ray was cut.
+    """
+    x = np.float32(key_coordinate(key >> 32, resolution))
+    y = np.float32(key_coordinate((key >> 16) & 0xFFFF, resolution))
+    z = np.float32(key_coordinate(key & 0xFFFF, resolution))
+    dx, dy, dz = x - origin[0], y - origin[1], z - origin[2]
+    squared = dx * dx + dy * dy + dz * dz
+    if squared <= range_limit:
+        return x, y, z, False
+    norm = np.float32(np.sqrt(np.float64(squared)))
+    return (
+        origin[0] + dx / norm * max_range,
+        origin[1] + dy / norm * max_range,
+        origin[2] + dz / norm * max_range,
+        True,
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _border_distance(coordinate, key, resolution):
+    """Distance of a coordinate to the nearest border of its voxel, in voxels; negative outside."""
+    return 0.5 - abs(np.float64(coordinate) - key_coordinate(key, resolution)) / resolution
+
+
+@njit(cache=True, nogil=True)
+def walk_exact(cells, origin, origin_key, end_key, length, direction, resolution, window):
+    """Mark a ray whose end lies so close to a voxel border that it may miss its end voxel.
+
+    OctoMap then stops it by its length; the number of voxels is not known beforehand.
+    """
+    sx, tx, dx = _axis(origin[0], origin_key[0], direction[0], resolution)
+    sy, ty, dy = _axis(origin[1], origin_key[1], direction[1], resolution)
+    sz, tz, dz = _axis(origin[2], origin_key[2], direction[2], resolution)
+    x, y, z = origin_key
+    x0, y0, z0 = window[0] * 8, window[1] * 8, window[2] * 8
+    nx, ny, nz = window[3] * 8, window[4] * 8, window[5] * 8
+    while True:
+        wx, wy, wz = x - x0, y - y0, z - z0
+        if 0 <= wx < nx and 0 <= wy < ny and 0 <= wz < nz:
+            cells[np.uint64((wx * ny + wy) * nz + wz)] = FREE
+        if tx < ty and tx < tz:
+            x += sx
+            tx += dx
+        elif ty <= tx and ty < tz:
+            y += sy
+            ty += dy
+        else:
+            z += sz
+            tz += dz
+        if (x == end_key[0] and y == end_key[1] and z == end_key[2]) or min(tx, ty, tz) > length:
+            return
+
+
+@njit(cache=True, nogil=True)
+def start_ray(cells, origin, origin_key, key, resolution, range_limit, max_range, window, reals, wholes, lane):
+    """Prepare the ray to a voxel in a lane of `reals` (6, L) float64 and `wholes` (5, L) int64.
+
+    Returns:
+        True when the lane has voxels to mark; False when the ray has none or was walked here.
+    """
+    x, y, z, cut = ray_end(origin, key, resolution, range_limit, max_range)
+    kx, ky, kz = key >> 32, (key >> 16) & 0xFFFF, key & 0xFFFF
+    if cut:
+        inverse = 1.0 / resolution
+        kx, ky, kz = coordinate_key(x, inverse), coordinate_key(y, inverse), coordinate_key(z, inverse)
+        if kx < 0 or ky < 0 or kz < 0:
+            return False
+    ox, oy, oz = origin_key
+    left = abs(kx - ox) + abs(ky - oy) + abs(kz - oz)
+    if left == 0:
+        return False
+    dx, dy, dz = x - origin[0], y - origin[1], z - origin[2]
+    length = np.float32(np.sqrt(np.float64(dx * dx + dy * dy + dz * dz)))
+    dx, dy, dz = dx / length, dy / length, dz / length
+    if cut:
+        # An end safely inside its voxel is reached after exactly one border per key step; float32 directions are off
+        # by less than 1e-6 of the length.
+        margin = 1e-6 + 1e-6 * np.float64(length) / resolution
+        if (
+            _border_distance(x, kx, resolution) < margin
+            or _border_distance(y, ky, resolution) < margin
+            or _border_distance(z, kz, resolution) < margin
+        ):
+            direction, end_key = (dx, dy, dz), (kx, ky, kz)
+            walk_exact(cells, origin, origin_key, end_key, np.float64(length), direction, resolution, window)
+            return False
+    sx, reals[0, lane], reals[3, lane] = _axis(origin[0], ox, dx, resolution)
+    sy, reals[1, lane], reals[4, lane] = _axis(origin[1], oy, dy, resolution)
+    sz, reals[2, lane], reals[5, lane] = _axis(origin[2], oz, dz, resolution)
+    ny, nz = window[4] * 8, window[5] * 8
+    wholes[0, lane] = ((ox - window[0] * 8) * ny + (oy - window[1] * 8)) * nz + (oz - window[2] * 8)
+    wholes[1, lane], wholes[2, lane], wholes[3, lane] = sx * ny * nz, sy * nz, sz
+    wholes[4, lane] = left
+    return True
+
+
+@njit(cache=True, nogil=True)
+def walk_lane(cells, reals, wholes, lane):
+    """Mark what is left of the ray of one lane."""
+    a, b, c = reals[0, lane], reals[1, lane], reals[2, lane]
+    da, db, dc = reals[3, lane], reals[4, lane], reals[5, lane]
+    place, sa, sb, sc = wholes[0, lane], wholes[1, lane], wholes[2, lane], wholes[3, lane]
+    for _ in range(wholes[4, lane]):
+        cells[np.uint64(place)] = FREE
+        if a < b:
+            if a < c:
+                a += da
+                place += sa
+            else:
+                c += dc
+                place += sc
+        elif b < c:
+            b += db
+            place += sb
+        else:
+            c += dc
+            place += sc
+    wholes[4, lane] = 0
+
+
+@njit(cache=True, nogil=True)
+def walk_rays(cells, origin, origin_key, ends, count, resolution, range_limit, max_range, window):
+    """Mark the voxels between the origin and the end voxels (neither ends nor what lies behind).
+
+    Args:
+        cells: (X·Y·Z,) uint8 window, z fastest; set to FREE where a ray passes.
+        origin: (x, y, z) float32.
+        origin_key: its keys, inside the window.
+        ends: (E,) int64 packed keys of end voxels.
+        count: how many of them.
+        resolution: meters.
+        range_limit: float32, largest squared float32 distance that counts as in range.
+        max_range: float32, meters.
+        window: (6,) int64, lowest brick and number of bricks per axis.
+    """
+    reals = np.empty((6, 1))
+    wholes = np.empty((5, 1), np.int64)
+    for i in range(count):
+        if start_ray(cells, origin, origin_key, ends[i], resolution, range_limit, max_range, window, reals, wholes, 0):
+            walk_lane(cells, reals, wholes, 0)
+
+
+@njit(cache=True, nogil=True)
+def walk_clipped(cells, origin, origin_key, ends, resolution, range_limit, max_range, window):
+    """Like walk_rays for a window that holds only a part of the rays, and perhaps not their origin."""
+    for i in range(len(ends)):
+        x, y, z, cut = ray_end(origin, ends[i], resolution, range_limit, max_range)
+        kx, ky, kz = ends[i] >> 32, (ends[i] >> 16) & 0xFFFF, ends[i] & 0xFFFF
+        if cut:
+            inverse = 1.0 / resolution
+            kx, ky, kz = coordinate_key(x, inverse), coordinate_key(y, inverse), coordinate_key(z, inverse)
+        if kx < 0 or ky < 0 or kz < 0 or (kx == origin_key[0] and ky == origin_key[1] and kz == origin_key[2]):
+            continue
+        dx, dy, dz = x - origin[0], y - origin[1], z - origin[2]
+        length = np.float32(np.sqrt(np.float64(dx * dx + dy * dy + dz * dz)))
+        direction, end_key = (dx / length, dy / length, dz / length), (kx, ky, kz)
+        walk_exact(cells, origin, origin_key, end_key, np.float64(length), direction, resolution, window)

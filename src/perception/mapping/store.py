@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two shards of the map with their memory: making, counting, bounding, forgetting."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from perception.errors import InputError
+from perception.mapping import bricks as layout
+from perception.mapping.bricks import (
+    Shard,
+    SlabArray,
+    directory_place,
+    find_region,
+    free_row,
+    log_change,
+    rebuild_hash,
+    region_key,
+    remove_region,
+)
+from perception.mapping.fusion import free_block
+from perception.mapping.keys import BRICK_VOXELS, unpack_brick
+from perception.mapping.update import used_bytes
+
+MIN_MEMORY = 1 << 24
+
+
+def default_memory() -> int:
+    """Half of the memory that this process may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 32
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path, encoding="ascii") as file:
+                text = file.read().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            total = min(total, int(text))
+    return total // 2
+
+
+class BrickStore:
+    """All bricks of a map.
+
+    Attributes:
+        shards: the two halves.
+        max_memory: bound of `memory_usage`, bytes.
+        forgotten: bricks given up to stay below the bound since the map was made.
+    """
+
+    def __init__(self, max_memory: int | None) -> None:
+        self.max_memory = default_memory() if max_memory is None else int(max_memory)
+        if self.max_memory < MIN_MEMORY:
+            raise InputError(f"max_memory: expected at least {MIN_MEMORY} bytes, got {max_memory}")
+        self.forgotten = 0
+        self._slabs: list[dict[str, SlabArray]] = []
+        self.shards: list[Shard] = []
+        self.epoch = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything and return the memory."""
+        self.shards, self._slabs = [], []
+        for _ in range(2):
+            slabs = _slabs(self.max_memory)
+            self._slabs.append(slabs)
+            self.shards.append(_empty_shard(slabs))
+        self.epoch += 1
+
+    def memory_usage(self) -> int:
+        """Allocated bytes: whole slabs, hashes and change logs of both shards."""
+        total = 0
+        for shard, slabs in zip(self.shards, self._slabs, strict=True):
+            counters = shard.counters
+            rows = {
+                "values": counters[layout.ROWS],
+                "tags": counters[layout.LABEL_UNITS] * layout.LABEL_UNIT,
+                "scores": counters[layout.LABEL_UNITS] * layout.LABEL_UNIT,
+                "directories": counters[layout.REGIONS],
+                "region_keys": counters[layout.REGIONS],
+                "region_bricks": counters[layout.REGIONS],
+                "decay_list": counters[layout.DECAYING],
+            }
+            total += sum(
+                slab.capacity_bytes(int(rows.get(name, counters[layout.BRICKS]))) for name, slab in slabs.items()
+            )
+            total += shard.hash_keys.nbytes + shard.hash_regions.nbytes
+            total += min(int(counters[layout.LOGGED]), layout.LOG_LENGTH) * 8
+        return total
+
+    def make_room(self, new_regions: int) -> None:
+        """Grow the hashes so that so many more regions keep them at most half full."""
+        for i, shard in enumerate(self.shards):
+            needed = 2 * (int(shard.counters[layout.REGIONS]) + new_regions)
+            size = len(shard.hash_keys)
+            if needed > size:
+                self.shards[i] = _rehashed(shard, 1 << (needed - 1).bit_length())
+
+    def limit(self) -> int:
+        """Bytes that one shard may use."""
+        return self.max_memory // 2
+
+    def known_voxels(self) -> int:
+        """Voxels that are not unknown."""
+        return sum(int(_count_known(shard)) for shard in self.shards)
+
+    def keep_below(self, origin_key: tuple[int, int, int], above: float, keep: float) -> int:
+        """Forget far bricks when more than the part `above` of the bound is in use; see forget_farthest."""
+        used = max(int(used_bytes(shard.counters)) for shard in self.shards)
+        return self.forget_farthest(origin_key, keep) if used > self.limit() * above else 0
+
+    def forget_farthest(self, origin_key: tuple[int, int, int], keep: float) -> int:
+        """Forget the bricks farthest from a voxel until at most this part of the bound is in use.
+
+        Returns:
+            number of bricks forgotten.
+        """
+        removed = 0
+        for shard in self.shards:
+            if live_bytes(shard) <= self.limit() * keep:
+                continue
+            numbers = live_bricks(shard)
+            distances = _distances(shard.keys[numbers], np.array(origin_key, np.int64) >> 3)
+            order = np.argsort(-distances, kind="stable")
+            removed += int(_remove_until(shard, numbers[order], int(self.limit() * keep)))
+        self.forgotten += removed
+        return removed
+
+
+def live_bricks(shard: Shard) -> NDArray[np.int64]:
+    """Numbers of the bricks in use."""
+    return np.flatnonzero(shard.keys[: shard.counters[layout.BRICKS]] >= 0)
+
+
+@njit(cache=True, nogil=True)
+def remove_brick(shard, brick):
+    """Forget a brick: its values, labels and record become free, and its region when it was the last one there."""
+    counters = shard.counters
+    bx, by, bz = unpack_brick(shard.keys[brick])
+    log_change(shard, shard.keys[brick])
+    if shard.rows[brick] >= 0:
+        free_row(shard, np.int64(shard.rows[brick]))
+    free_block(shard, brick)
+    if shard.decaying[brick]:
+        count = counters[layout.DECAYING]
+        for i in range(count):
+            if shard.decay_list[i] == brick:
+                shard.decay_list[i] = shard.decay_list[count - 1]
+                counters[layout.DECAYING] -= 1
+                break
+    region = find_region(shard, region_key(bx, by, bz))
+    shard.directories[region, directory_place(bx, by, bz)] = -1
+    shard.region_bricks[region] -= 1
+    if shard.region_bricks[region] == 0:
+        remove_region(shard, region)
+    shard.keys[brick] = -2 - counters[layout.FREE_BRICK]
+    counters[layout.FREE_BRICK] = brick
+    counters[layout.LIVE_BRICKS] -= 1
+
+
+@njit(cache=True, nogil=True)
+def _count_known(shard):
+    total = 0
+    for brick in range(shard.counters[layout.BRICKS]):
+        if shard.keys[brick] < 0:
+            continue
+        row = shard.rows[brick]
+        if row < 0:
+            total += BRICK_VOXELS if shard.uniform[brick] == shard.uniform[brick] else 0
+        else:
+            for voxel in range(BRICK_VOXELS):
+                total += shard.values[row, voxel] == shard.values[row, voxel]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def live_bytes(shard):
+    """Memory of a shard without what stands in its free lists."""
+    counters = shard.counters
+    free_rows = counters[layout.ROWS] - counters[layout.LIVE_ROWS]
+    free_records = counters[layout.BRICKS] - counters[layout.LIVE_BRICKS]
+    labels = np.int64(0)
+    for brick in range(counters[layout.BRICKS]):
+        if shard.keys[brick] >= 0:
+            labels += shard.label_units[brick]
+    return used_bytes(counters) - free_rows * 2048 - free_records * 45 - (counters[layout.LABEL_UNITS] - labels) * 64
+
+
+def _distances(keys: NDArray[np.int64], center: NDArray[np.int64]) -> NDArray[np.int64]:
+    x, y, z = unpack_brick(keys)
+    return (x - center[0]) ** 2 + (y - center[1]) ** 2 + (z - center[2]) ** 2
+
+
+@njit(cache=True, nogil=True)
+def _remove_until(shard, numbers, target):
+    """Remove bricks in this order until the shard's live memory reaches the target; returns how many."""
+    live = live_bytes(shard)
+    for i in range(len(numbers)):
+        if live <= target:
+            return i
+        brick = numbers[i]
+        live -= 45 + shard.label_units[brick] * 64
+        if shard.rows[brick] >= 0:
+            live -= 2048
+        remove_brick(shard, brick)
+    return len(numbers)
+
+
+def _rehashed(shard: Shard, size: int) -> Shard:
+    fresh = shard._replace(hash_keys=np.full(size, -1, np.int64), hash_regions=np.zeros(size, np.int32))
+    rebuild_hash(shard, fresh.hash_keys, fresh.hash_regions)
+    return fresh
+
+
+def _slabs(max_memory: int) -> dict[str, SlabArray]:
+    records = max_memory // 45 // 2
+    regions = max_memory // 2048 // 2
+    labels = max_memory // 8 // 2
+    return {
+        "directories": SlabArray((layout.REGION_BRICKS,), np.int32, regions),
+        "region_keys": SlabArray((), np.int64, regions, 1 << 12),
+        "region_bricks": SlabArray((), np.int32, regions, 1 << 12),
+        "keys": SlabArray((), np.int64, records, 1 << 12),
+        "rows": SlabArray((), np.int32, records, 1 << 12),
+        "uniform": SlabArray((), np.float32, records, 1 << 12),
+        "label_starts": SlabArray((), np.int64, records, 1 << 12),
+        "label_counts": SlabArray((), np.int32, records, 1 << 12),
+        "label_units": SlabArray((), np.int32, records, 1 << 12),
+        "decaying": SlabArray((), np.uint8, records, 1 << 12),
+        "values": SlabArray((BRICK_VOXELS,), np.float32, max_memory // 2048 // 2),
+        "tags": SlabArray((), np.uint32, labels),
+        "scores": SlabArray((), np.float32, labels),
+        "decay_list": SlabArray((), np.int32, records, 1 << 12),
+        "log": SlabArray((), np.int64, layout.LOG_LENGTH, 1 << 12),
+    }
+
+
+def _empty_shard(slabs: dict[str, SlabArray]) -> Shard:
+    counters = np.zeros(layout.COUNTERS, np.int64)
+    counters[[layout.FREE_BRICK, layout.FREE_ROW, layout.FREE_REGION]] = -1
+    return Shard(
+        counters=counters,
+        hash_keys=np.full(64, -1, np.int64),
+        hash_regions=np.zeros(64, np.int32),
+        label_free=np.full(layout.LABEL_SIZES, -1, np.int64),
+        **{name: slab.array for name, slab in slabs.items()},
+    )

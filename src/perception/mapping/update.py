@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apply a scan's window to one shard of the map: every voxel once, occupied wins over free, votes fused."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from perception.mapping.bricks import (
+    BRICKS,
+    DECAYING,
+    FREE_BRICK,
+    FREE_ROW,
+    LABEL_UNITS,
+    REGIONS,
+    ROWS,
+    add_brick,
+    add_region,
+    collapse_brick,
+    directory_place,
+    expand_brick,
+    find_region,
+    log_change,
+    region_key,
+)
+from perception.mapping.fusion import MAX_ENTRIES, NO_LABEL, elect, merge_votes, vote_weight
+from perception.mapping.keys import BRICK_VOXELS
+
+ROW_BYTES = 2048
+RECORD_BYTES = 45
+REGION_BYTES = 2048 + 12 + 48
+UNIT_BYTES = 64
+
+
+class Rules(NamedTuple):
+    """How evidence adds up, and how much memory one shard may take."""
+
+    hit: np.float32
+    """log-odds, like the next three"""
+    miss: np.float32
+    low: np.float32
+    high: np.float32
+    num_classes: int
+    kept: int
+    """classes per voxel"""
+    score_max: np.float32
+    decays: np.ndarray
+    """(C,) uint8, 1 for classes that decay"""
+    limit: int
+    """bytes"""
+
+
+class Scratch(NamedTuple):
+    """What one thread needs while it updates bricks."""
+
+    flags: np.ndarray
+    """(512,) uint8 window bytes of one brick."""
+    heads: np.ndarray
+    """(512,) int32 first run of each voxel, -1 between bricks."""
+    voxels: np.ndarray
+    """(512,) int64"""
+    classes: np.ndarray
+    """(512,) int64"""
+    weights: np.ndarray
+    """(512,) float32"""
+    tags: np.ndarray
+    """(MAX_ENTRIES + 8,) uint32"""
+    scores: np.ndarray
+    """(MAX_ENTRIES + 8,) float32"""
+    class_sums: np.ndarray
+    """(C,) float64 zeros"""
+    class_counts: np.ndarray
+    """(C,) int64 zeros"""
+
+
+def make_scratch(num_classes: int) -> Scratch:
+    """Scratch of one thread."""
+    return Scratch(
+        np.zeros(BRICK_VOXELS, np.uint8),
+        np.full(BRICK_VOXELS, -1, np.int32),
+        np.zeros(BRICK_VOXELS, np.int64),
+        np.zeros(BRICK_VOXELS, np.int64),
+        np.zeros(BRICK_VOXELS, np.float32),
+        np.zeros(MAX_ENTRIES + 8, np.uint32),
+        np.zeros(MAX_ENTRIES + 8, np.float32),
+        np.zeros(max(num_classes, 1), np.float64),
+        np.zeros(max(num_classes, 1), np.int64),
+    )
+
+
+@njit(cache=True, nogil=True)
+def used_bytes(counters):
+    """Memory of a shard that its counters stand for."""
+    return (
+        counters[ROWS] * ROW_BYTES
+        + counters[BRICKS] * RECORD_BYTES
+        + counters[REGIONS] * REGION_BYTES
+        + counters[LABEL_UNITS] * UNIT_BYTES
+    )
+
+
+@njit(cache=True, nogil=True)
+def group_runs(runs, shard_number, heads, following):
+    """Chain the runs of one thread's list by brick, the last one first.
+
+    Args:
+        runs: (bricks (R,), first number of this list) of one list.
+        shard_number: row of the lists.
+        heads: (bricks of the window,) int32, -1 where there are none yet.
+        following: (R,) int32 result: the next run of the same brick.
+    """
+    base = 0
+    for thread in range(2):
+        bricks = runs[thread].bricks[shard_number]
+        for i in range(runs[thread].used[shard_number]):
+            following[base + i] = heads[bricks[i]]
+            heads[bricks[i]] = base + i
+        base += runs[thread].used[shard_number]
+
+
+@njit(cache=True, nogil=True)
+def join_runs(runs, shard_number, tags, counts, sums):
+    """Copy both threads' runs of a shard behind each other."""
+    base = 0
+    for thread in range(2):
+        used = runs[thread].used[shard_number]
+        for i in range(used):
+            tags[base + i] = runs[thread].tags[shard_number, i]
+            counts[base + i] = runs[thread].counts[shard_number, i]
+            sums[base + i] = runs[thread].sums[shard_number, i]
+        base += used
+
+
+@njit(cache=True, nogil=True)
+def update_misses(values, flags, miss, low, high):
+    """Add a miss to the flagged voxels of a brick; whether a value and whether a state changed."""
+    changed, state = np.uint8(0), np.uint8(0)
+    zero = np.float32(0.0)
+    for i in range(BRICK_VOXELS):
+        value = values[i]
+        unknown = value != value
+        new = (zero if unknown else value) + miss
+        new = min(max(new, low), high)
+        # OctoMap leaves a voxel alone that is at the bound already, even beyond it.
+        new = value if value <= low else new
+        flag = flags[i] != 0
+        result = new if flag else value
+        values[i] = result
+        changed |= np.uint8(flag & (result != value))
+        state |= np.uint8(flag & (unknown | ((value >= zero) & (new < zero))))
+    return changed != 0, state != 0
+
+
+@njit(cache=True, nogil=True)
+def update_hits(values, voxels, count, hit, low, high):
+    """Add a hit to the listed voxels of a brick; whether a value and whether a state changed."""
+    changed, state = False, False
+    zero = np.float32(0.0)
+    for i in range(count):
+        value = values[voxels[i]]
+        if value >= high:
+            continue
+        new = min(max((value if value == value else zero) + hit, low), high)
+        values[voxels[i]] = new
+        changed |= new != value
+        state |= not (value >= zero)
+    return changed, state
+
+
+@njit(cache=True, nogil=True)
+def _uniform_miss(shard, brick, flags, rules):
+    """Update a uniform brick that no ray ended in, if it stays uniform.
+
+    Returns:
+        whether that was all, whether the value changed, whether the state changed.
+    """
+    value = shard.uniform[brick]
+    if value <= rules.low:
+        return True, False, False
+    for i in range(BRICK_VOXELS):
+        if flags[i] == 0:
+            return False, False, False
+    unknown = value != value
+    new = min(max((np.float32(0.0) if unknown else value) + rules.miss, rules.low), rules.high)
+    shard.uniform[brick] = new
+    return True, new != value, unknown or (value >= 0 and new < 0)
+
+
+@njit(cache=True, nogil=True)
+def elect_brick(head, chains, tags, counts, sums, scratch, num_classes):
+    """Voxels of a brick that were hit, and their votes.
+
+    Returns:
+        how many voxels were hit (their numbers ascending in scratch.voxels), and how many of them got a vote; a
+        voxel without one has weight NaN.
+    """
+    following, next_in_voxel = chains[0], chains[1]
+    r = head
+    while r >= 0:
+        voxel = tags[r] >> 16
+        next_in_voxel[r] = scratch.heads[voxel]
+        scratch.heads[voxel] = r
+        r = following[r]
+    hits, votes = 0, 0
+    for voxel in range(BRICK_VOXELS):
+        r = scratch.heads[voxel]
+        if r < 0:
+            continue
+        scratch.heads[voxel] = -1
+        winner, mean = elect(r, next_in_voxel, tags, counts, sums, scratch.class_sums, scratch.class_counts)
+        scratch.voxels[hits] = voxel
+        scratch.classes[hits] = winner
+        hits += 1
+        scratch.flags[voxel] = 0
+        if winner != NO_LABEL:
+            scratch.weights[hits - 1] = vote_weight(mean, num_classes)
+            votes += 1
+    return hits, votes
+
+
+@njit(cache=True, nogil=True)
+def _fuse(shard, brick, hits, scratch, rules, limit):
+    """Merge the votes of a brick into its labels; whether a best class changed and whether they were stored."""
+    votes = 0
+    decaying = False
+    for i in range(hits):
+        label = scratch.classes[i]
+        if label != NO_LABEL:
+            scratch.voxels[votes] = scratch.voxels[i]
+            scratch.classes[votes] = label
+            scratch.weights[votes] = scratch.weights[i]
+            decaying |= rules.decays[label] != 0
+            votes += 1
+    if decaying and shard.decaying[brick] == 0:
+        shard.decaying[brick] = 1
+        shard.decay_list[shard.counters[DECAYING]] = brick
+        shard.counters[DECAYING] += 1
+    arrays = (scratch.voxels, scratch.classes, scratch.weights, votes, scratch.tags, scratch.scores)
+    return merge_votes(shard, brick, *arrays, rules.kept, rules.score_max, limit)
+
+
+@njit(cache=True, nogil=True)
+def _load_flags(cells, place, row, column, flags):
+    """Copy one brick's bytes out of the window and zero them there; whether any was set."""
+    any_flag = np.uint8(0)
+    out = 0
+    for x in range(8):
+        base = place + x * row
+        for y in range(8):
+            for z in range(8):
+                flag = cells[base + y * column + z]
+                flags[out] = flag
+                cells[base + y * column + z] = 0
+                any_flag |= flag
+                out += 1
+    return any_flag != 0
+
+
+@njit(cache=True, nogil=True)
+def find_or_add(shard, bx, by, bz, limit):
+    """Number of a brick, made if missing; -1 when the memory bound forbids it."""
+    key = region_key(bx, by, bz)
+    region = find_region(shard, key)
+    counters = shard.counters
+    if region >= 0:
+        brick = np.int64(shard.directories[region, directory_place(bx, by, bz)])
+        if brick >= 0:
+            return brick
+    if counters[FREE_BRICK] < 0 and used_bytes(counters) > limit:
+        return np.int64(-1)
+    if region < 0:
+        region = add_region(shard, key)
+    return add_brick(shard, region, bx, by, bz)
+
+
+@njit(cache=True, nogil=True)
+def update_brick(shard, brick, hits, votes, any_miss, scratch, rules):
+    """Apply one brick's misses, hits and votes.
+
+    Returns:
+        0 nothing changed, 1 a value changed, 2 a state (unknown, free, occupied, best class) changed, -1 the memory
+        bound forbids it.
+    """
+    counters = shard.counters
+    changed, state = False, False
+    if shard.rows[brick] < 0 and hits == 0:
+        done, changed, state = _uniform_miss(shard, brick, scratch.flags, rules)
+        if done:
+            return 2 if state else (1 if changed else 0)
+    if shard.rows[brick] < 0 and counters[FREE_ROW] < 0 and used_bytes(counters) > rules.limit:
+        return -1
+    values = shard.values[expand_brick(shard, brick)]
+    if any_miss:
+        changed, state = update_misses(values, scratch.flags, rules.miss, rules.low, rules.high)
+    if hits > 0:
+        hit_changed, hit_state = update_hits(values, scratch.voxels, hits, rules.hit, rules.low, rules.high)
+        changed |= hit_changed
+        state |= hit_state
+    if changed and values[0] == values[BRICK_VOXELS - 1]:
+        collapse_brick(shard, brick)
+    if votes > 0:
+        units = counters[LABEL_UNITS] + max((rules.limit - used_bytes(counters)) // UNIT_BYTES, 0)
+        relabeled, stored = _fuse(shard, brick, hits, scratch, rules, units)
+        changed |= relabeled
+        state |= relabeled
+        if not stored:
+            return -1
+    return 2 if state else (1 if changed else 0)
+
+
+@njit(cache=True, nogil=True)
+def update_shard(shard, number, cells, window, runs, heads, chains, joined, scratch, rules):
+    """Apply a window to one shard and leave the window's bytes of that shard zero.
+
+    Args:
+        shard: the shard.
+        number: 0 or 1.
+        cells: (X·Y·Z,) uint8 window with FREE where rays passed.
+        window: (6,) int64 lowest brick and number of bricks per axis.
+        runs: both threads' runs.
+        heads: (bricks of the window,) int32, all -1 before and after.
+        chains: (2, R) int32 scratch.
+        joined: (tags, counts, sums) (R,) scratch.
+        scratch: of this thread.
+        rules: how to update.
+
+    Returns:
+        (4,) int64: voxels hit, bricks touched, bricks changed, bricks refused for memory.
+    """
+    group_runs(runs, number, heads, chains[0])
+    tags, counts, sums = joined
+    join_runs(runs, number, tags, counts, sums)
+    result = np.zeros(4, np.int64)
+    ny, nz = window[4] * 8, window[5] * 8
+    for bx in range(window[3]):
+        for by in range(window[4]):
+            first = (bx + by + window[0] + window[1] + window[2] + number) & 1
+            for bz in range(first, window[5], 2):
+                any_miss = _load_flags(cells, (bx * 8 * ny + by * 8) * nz + bz * 8, ny * nz, nz, scratch.flags)
+                place = (bx * window[4] + by) * window[5] + bz
+                head = heads[place]
+                if not any_miss and head < 0:
+                    continue
+                hits, votes = 0, 0
+                if head >= 0:
+                    heads[place] = -1
+                    hits, votes = elect_brick(head, chains, tags, counts, sums, scratch, rules.num_classes)
+                key_x, key_y, key_z = bx + window[0], by + window[1], bz + window[2]
+                brick = find_or_add(shard, key_x, key_y, key_z, rules.limit)
+                outcome = -1
+                if brick >= 0:
+                    outcome = update_brick(shard, brick, hits, votes, any_miss, scratch, rules)
+                result[0] += hits
+                result[1] += 1
+                result[2] += outcome > 0
+                result[3] += outcome < 0
+                if outcome == 2:
+                    log_change(shard, shard.keys[brick])
+    return result
