@@ -18,19 +18,23 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perception.config import CostmapConfig
-from perception.costmap.columns import TILE, ColumnSource, Voxels
 from perception.costmap.grid import MAX_CELLS, GridGeometry, raw_costs
 from perception.costmap.inflation import inflate
 from perception.errors import InputError
 from perception.labels import LETHAL_COST, LabelSet
 from perception.types import CostGrid
 
+if TYPE_CHECKING:
+    from perception.mapping import OccupiedColumns, SemanticOcTree
+
+TILE = 8
+"""Columns per side of a tile, in which the octree reports its changes."""
 KEY_ORIGIN = 32768
 """Key of the voxel whose lower corner is the origin of the map, in OctoMap's 16-bit keys."""
 GROWTH = 8
@@ -112,7 +116,7 @@ class CostmapProjector:
 
     def __init__(
         self,
-        tree: ColumnSource,
+        tree: SemanticOcTree,
         label_set: LabelSet | None = None,
         config: CostmapConfig | None = None,
         geometry: GridGeometry | None = None,
@@ -123,7 +127,7 @@ class CostmapProjector:
         self._resolution = float(tree.resolution)
         self._label_set = label_set
         self._lock = threading.RLock()
-        self._cursor: object | None = None
+        self._cursor: Any = None
         self._window: _Window | None = None
         self._output: CostGrid | None = None
         self._derive()
@@ -247,10 +251,10 @@ class CostmapProjector:
             boxes.append(self._classify(window, rest, self._read(window, rest)))
         return np.array([*np.min(boxes, axis=0)[:2], *np.max(boxes, axis=0)[2:]])
 
-    def _read(self, window: _Window, places: NDArray[np.int64]) -> Voxels:
-        return Voxels(*self._tree.occupied_in(places + np.array([window.x, window.y])))
+    def _read(self, window: _Window, places: NDArray[np.int64]) -> OccupiedColumns:
+        return self._tree.occupied_in(places + np.array([window.x, window.y]))
 
-    def _classify(self, window: _Window, places: NDArray[np.int64], voxels: Voxels) -> NDArray[np.int64]:
+    def _classify(self, window: _Window, places: NDArray[np.int64], voxels: OccupiedColumns) -> NDArray[np.int64]:
         from perception.costmap import kernels
 
         return kernels.classify(
@@ -323,27 +327,12 @@ def _ranges(offset: float, cell: float, count: int, resolution: float) -> tuple[
     return np.where(empty, centers, starts), np.where(empty, centers + 1, ends)
 
 
-class _SingleVoxel:
-    """The smallest map."""
-
-    resolution = 0.05
-    num_classes = 1
-
-    def changed_columns(self, cursor: object | None) -> tuple[NDArray[np.int64] | None, int]:
-        return (None if cursor is None else self.columns()), 0
-
-    def columns(self) -> NDArray[np.int64]:
-        return np.array([[KEY_ORIGIN // TILE, KEY_ORIGIN // TILE]], np.int64)
-
-    def occupied_in(self, tiles: NDArray[np.int64]) -> Voxels:
-        offsets = np.ones(len(tiles) * TILE * TILE + 1, np.int64)
-        offsets[0] = 0
-        return Voxels(offsets, np.full(1, KEY_ORIGIN, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32))
-
-
 def warm_up() -> None:
     """Compile the kernels, or load them from the cache, so that the first update is as quick as the others."""
-    geometry = GridGeometry(0.1, 2, 2, (0.0, 0.0))
-    projector = CostmapProjector(_SingleVoxel(), geometry=geometry)
+    from perception.mapping import SemanticOcTree
+
+    tree = SemanticOcTree(0.05, num_classes=1, max_memory=1 << 24)
+    tree.insert_cloud(np.ones((1, 3), np.float32), np.zeros(3), labels=np.zeros(1, np.int32))
+    projector = CostmapProjector(tree, geometry=GridGeometry(0.1, 2, 2, (0.0, 0.0)))
     projector.update()
-    projector.update()
+    projector.rebuild()
