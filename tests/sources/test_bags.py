@@ -211,6 +211,32 @@ def test_region_of_interest_and_binning_of_camera_info_are_honored(tmp_path):
     assert (camera.width, camera.height, camera.fx, camera.cx, camera.cy) == (16, 12, 20, 13.5, 10.5)
 
 
+def test_rectified_images_take_their_intrinsics_from_the_projection_matrix(tmp_path):
+    with Script(tmp_path / "bag") as bag:
+        plain = bag.make
+        bag.tf(0, "map", "cam", static=True)
+        bag.color(0, topic="/camera/color/image_rect_color")
+        bag.depth(0)
+        roi = plain("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, width=0, height=0, do_rectify=False)
+        message = plain(
+            "sensor_msgs/msg/CameraInfo",
+            header=bag.header(START, "cam"),
+            width=16,
+            height=12,
+            distortion_model="plumb_bob",
+            d=np.array([0.1, 0, 0, 0, 0]),
+            k=np.array([10.0, 0, 7, 0, 10, 5, 0, 0, 1]),
+            r=np.eye(3).ravel(),
+            p=np.array([9.0, 0, 6, 0, 0, 9, 4, 0, 0, 0, 1, 0]),
+            binning_x=0,
+            binning_y=0,
+            roi=roi,
+        )
+        bag.write("/camera/color/camera_info", "sensor_msgs/msg/CameraInfo", START, message)
+    camera = read(tmp_path / "bag")[0][0].camera
+    assert (camera.fx, camera.cx, camera.cy, camera.is_distorted) == (9, 6, 4, False)
+
+
 def test_intrinsics_that_change_apply_from_then_on(tmp_path):
     with Script(tmp_path / "bag") as bag:
         bag.tf(0, "map", "cam", static=True)

@@ -38,11 +38,24 @@ def frame_id_of(header: Any) -> str:
     return frame
 
 
-def camera_from(info: Any) -> PinholeCamera:
-    """Intrinsics from a sensor_msgs/CameraInfo of ROS 2, or of ROS 1, which writes K and D in capitals."""
-    k = info.k if hasattr(info, "k") else info.K
-    d = info.d if hasattr(info, "d") else info.D
+def camera_from(info: Any, rectified: bool = False) -> PinholeCamera:
+    """Intrinsics from a sensor_msgs/CameraInfo of ROS 2, or of ROS 1, which writes K, D and P in capitals.
+
+    Args:
+        info: the message.
+        rectified: the image is an ``image_rect`` one: the matrix is the left part of P, and D was used up.
+
+    Raises:
+        InputError: the numbers are no camera.
+
+    Source: sensor_msgs/CameraInfo, "P specifies the intrinsic matrix of the processed (rectified) image".
+    """
     roi = info.roi
+    k, d = _field(info, "k"), _field(info, "d")
+    if rectified:
+        p = np.asarray(_field(info, "p"), np.float64).reshape(3, 4)
+        if p[0, 0] or np.any(d):
+            k, d = p[:, :3], ()
     return PinholeCamera.from_info(
         info.width,
         info.height,
@@ -52,6 +65,10 @@ def camera_from(info: Any) -> PinholeCamera:
         (int(info.binning_x), int(info.binning_y)),
         (int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height)),
     )
+
+
+def _field(info: Any, name: str) -> Any:
+    return getattr(info, name) if hasattr(info, name) else getattr(info, name.upper())
 
 
 def transform_from(transform: Any) -> Transform:

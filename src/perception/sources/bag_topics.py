@@ -73,6 +73,11 @@ def base_name(topic: str) -> str:
     return topic
 
 
+def is_rectified(topic: str) -> bool:
+    """Whether an image topic is named as image_proc and camera drivers name rectified images."""
+    return base_name(topic).rpartition("/")[2].startswith("image_rect")
+
+
 def listing(reader: BagReader) -> str:
     """The topics of a bag for an error message."""
     shown = [f"{topic.name} ({topic.type.rpartition('/')[2]})" for topic in reader.topics.values()]

@@ -22,7 +22,7 @@ from perception.sources.bag_messages import (
 from perception.sources.bag_poses import CLOCK_RESET_NS, BagPoses
 from perception.sources.bag_reader import BagReader
 from perception.sources.bag_sync import Bundle, Synchronizer
-from perception.sources.bag_topics import choose_topics
+from perception.sources.bag_topics import choose_topics, is_rectified
 from perception.sources.base import Source, SourceOptions
 from perception.types import Frame, LabelImage
 
@@ -179,9 +179,11 @@ class BagSource(Source):
         history = self._cameras.setdefault(topic, deque(maxlen=MAX_CAMERA_CHANGES))
         if history and history[-1].raw == raw[12:]:
             return
+        image = self.topics.color if topic == self.topics.camera_info else self.topics.depth
+        rectified = is_rectified(image)
         try:
             info = self._reader.decode(topic, raw)
-            history.append(_Camera(stamp_of(info.header), raw[12:], camera_from(info)))
+            history.append(_Camera(stamp_of(info.header), raw[12:], camera_from(info, rectified)))
         except InputError as error:
             self._warn("bad_camera_info", error)
 
