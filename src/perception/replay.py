@@ -111,7 +111,8 @@ class Replay:
 
         leaves = occupied_leaves(self.pipeline.tree)
         cut = cut_height(leaves[0], self.trajectory)
-        octree_pictures(self.output, leaves, self.pipeline.label_set, self.config.octomap.resolution, cut)
+        azimuth = viewing_azimuth(leaves[0], self.trajectory)
+        octree_pictures(self.output, leaves, self.pipeline.label_set, self.config.octomap.resolution, cut, azimuth)
         costmap_picture(self.output / "costmap_path.png", self.pipeline.costmap(), self.trajectory)
         self._pictures.write()
 
@@ -214,6 +215,14 @@ def cut_height(centers: np.ndarray, trajectory: list[np.ndarray]) -> float | Non
     height = max(float(position[2]) for position in trajectory) + 0.5
     above = float((centers[:, 2] > height).mean())
     return height if 0.02 < above < 0.6 else None
+
+
+def viewing_azimuth(centers: np.ndarray, trajectory: list[np.ndarray]) -> float:
+    """Direction from the middle of the map to the camera, degrees, turned a little: the mapped side is then in view."""
+    if not len(centers):
+        return 0.0
+    x, y = (np.mean(trajectory, axis=0) - np.median(centers, axis=0))[:2]
+    return float(np.degrees(np.arctan2(y, x))) + 25.0
 
 
 def _write_text(path: Path, text: str) -> None:

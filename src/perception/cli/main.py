@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parsed, run = _parse(arguments)
-    logging.basicConfig(level=logging.DEBUG if parsed.debug else logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    if parsed.debug:
+        logging.getLogger("perception").setLevel(logging.DEBUG)
     try:
         return run(parsed)
     except KeyboardInterrupt:

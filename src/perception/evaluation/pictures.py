@@ -15,7 +15,7 @@ from perception.labels import LabelSet
 from perception.types import CostGrid, LabelImage
 
 LEGEND_ROWS = 16
-UNLABELED_COLOR = (150, 150, 155)
+UNLABELED_COLOR = (214, 214, 222)
 
 
 def overlay(color: NDArray[np.uint8], labels: LabelImage, strength: float = 0.55) -> NDArray[np.uint8]:
@@ -43,6 +43,7 @@ def octree_pictures(
     label_set: LabelSet | None,
     resolution: float,
     cut_height: float | None = None,
+    azimuth_deg: float = View.azimuth_deg,
 ) -> list[Path]:
     """Write ``octree_top.png`` and ``octree_angle.png``.
 
@@ -52,6 +53,7 @@ def octree_pictures(
         label_set: names and colors; None colors by height.
         resolution: edge of the smallest voxel, meters, for the caption.
         cut_height: voxels above this z, meters, are not drawn, so that a ceiling does not hide the room.
+        azimuth_deg: from where the picture at an angle is seen, see :class:`~perception.evaluation.render.View`.
     """
     centers, sizes, labels = leaves
     if cut_height is not None:
@@ -60,7 +62,7 @@ def octree_pictures(
     colors, legend = _voxel_colors(centers, sizes, labels, label_set, resolution)
     cut = "" if cut_height is None else f", cut above z = {cut_height:.1f} m"
     written = []
-    for name, view, what in (("top", TOP_VIEW, "from above"), ("angle", View(), "at an angle")):
+    for name, view, what in (("top", TOP_VIEW, "from above"), ("angle", View(azimuth_deg), "at an angle")):
         image, scale = render_voxels(centers, sizes, colors, view)
         written.append(folder / f"octree_{name}.png")
         caption = f"Occupied voxels {what}, {resolution * 100:g} cm{cut}"

@@ -67,7 +67,8 @@ def render_voxels(
     axes = view.axes()
     screen = np.asarray(centers, np.float64) @ axes.T
     half = float(np.max(sizes)) / 2 * np.abs(axes).sum(axis=1)
-    low, high = screen.min(axis=0) - half, screen.max(axis=0) + half
+    # A few stray voxels far away must not shrink the rest to a dot.
+    low, high = np.percentile(screen, 0.5, axis=0) - half, np.percentile(screen, 99.5, axis=0) + half
     scale = 0.94 * min(view.width / (high[0] - low[0]), view.height / (high[1] - low[1]))
     offset = np.array([view.width, view.height]) / 2 - scale * (low[:2] + high[:2]) / 2
     depth = np.full((view.height, view.width), np.inf)
