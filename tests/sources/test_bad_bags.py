@@ -343,7 +343,7 @@ def test_a_damaged_chunk_in_the_middle_ends_the_reading_there_with_a_note(tmp_pa
     write_bag(tmp_path / "bag", big, BagLayout(compressed=True))
     file = tmp_path / "bag" / "bag.mcap"
     recovered = RecoveredMcap(file)
-    damage = recovered._chunks[4].offset + 100
+    damage = recovered._stretches[4].offset + 100
     recovered.close()
     data = bytearray(file.read_bytes())
     data[damage : damage + 20] = bytes(20)
@@ -365,12 +365,27 @@ def test_one_unreadable_part_of_a_split_bag_costs_only_itself(tmp_path):
     assert warnings == {"bag_broken": 1}
 
 
+def test_a_write_ahead_log_that_is_not_read_is_mentioned(tmp_path):
+    write_bag(tmp_path / "bag", frames(3), BagLayout(storage="sqlite3"))
+    (tmp_path / "bag" / "bag.db3-wal").write_bytes(b"messages")
+    for path in (tmp_path / "bag", tmp_path / "bag" / "bag.db3"):
+        assert "bag.db3-wal" in describe(path)["note"]
+
+
+def test_an_odometry_topic_without_messages_is_refused(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write_frame(frame(0))
+        bag._writer.add_connection("/odom", "nav_msgs/msg/Odometry", typestore=bag._types)
+    with pytest.raises(InputError, match="/odom: expected a message"):
+        open_source(tmp_path / "bag", SourceOptions(odometry="/odom"))
+
+
 def test_mcap_without_chunks_and_out_of_order_is_read_whole(tmp_path):
     write_bag(tmp_path / "bag", frames(5))
     file = tmp_path / "bag" / "bag.mcap"
     source = RecoveredMcap(file)
     assert source.note == "" and sum(source.counts.values()) == 26
-    records = [record for chunk in source._chunks for record in source._records_of(chunk)]
+    records = [record for stretch in source._stretches for record in source._records_of(stretch)]
     source.close()
     others = [(kind, bytes(body)) for kind, body in records if kind != 0x05]
     messages = [bytes(body) for kind, body in records if kind == 0x05]

@@ -20,6 +20,7 @@ from perception.image_codec import (
     decode_image,
 )
 from perception.labels import UNLABELED, UNLABELED_8, UNLABELED_16, LabelClass, LabelSet, distinct_color
+from perception.sources.bag_topics import COMPRESSED_IMAGE
 
 
 def stamp_of(header: Any) -> int:
@@ -95,22 +96,24 @@ def odometry_from(message: Any) -> tuple[str, str, int, Transform]:
 
 def color_from(message: Any) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB from a sensor_msgs/Image or CompressedImage."""
-    if hasattr(message, "format"):
+    if _is_compressed(message):
         return decode_compressed_color(message.format, message.data)
     return decode_color(*_layout(message))
 
 
 def depth_from(message: Any) -> NDArray[np.float32]:
     """(H, W) float32 meters from a sensor_msgs/Image or CompressedImage."""
-    if hasattr(message, "format"):
+    if _is_compressed(message):
         return decode_compressed_depth(message.format, message.data)
     return decode_depth(*_layout(message))
 
 
 def labels_from(message: Any) -> NDArray[np.int32]:
     """(H, W) int32 ids from a label image: 255 in 8 bits and 65535 in 16 bits mean no label, −1."""
-    compressed = hasattr(message, "format")
-    image = decode_compressed(message.format, message.data) if compressed else decode_image(*_layout(message))
+    if _is_compressed(message):
+        image = decode_compressed(message.format, message.data)
+    else:
+        image = decode_image(*_layout(message))
     if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
         raise InputError(f"labels: expected mono8, 8UC1, mono16 or 16UC1, got {image.shape} {image.dtype}")
     none = UNLABELED_8 if image.dtype == np.uint8 else UNLABELED_16
@@ -127,6 +130,10 @@ def label_set_from(message: Any, name: str) -> LabelSet:
             if int(entry.class_id) != UNLABELED_16
         ),
     )
+
+
+def _is_compressed(message: Any) -> bool:
+    return message.__msgtype__ == COMPRESSED_IMAGE
 
 
 def _layout(message: Any) -> tuple[int, int, str, int, bool, Any]:

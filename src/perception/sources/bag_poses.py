@@ -147,8 +147,7 @@ class BagPoses:
     def _odometry_child(self) -> set[str]:
         if not self._odometry:
             return set()
-        first = self._reader.decode(self._odometry, self._reader.first([self._odometry])[self._odometry])
-        parent, child, _, _ = odometry_from(first)
+        parent, child, _, _ = odometry_from(self._reader.first_message(self._odometry))
         if not parent or not child:
             raise InputError(f"{self._odometry}: expected names of both frames, got {parent!r} and {child!r}")
         return {child}

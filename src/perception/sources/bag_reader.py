@@ -61,9 +61,13 @@ class BagReader:
             self._open_folder()
         else:
             self._open_file(path)
-        self._parts = [part for part in self._parts if part.counts]
+        for file in path.glob("*.db3-wal") if path.is_dir() else [path.with_name(f"{path.name}-wal")]:
+            if file.is_file() and file.stat().st_size:
+                self._add_note(f"{file.name} holds messages that were not yet written to the bag: not read")
+        for part in [part for part in self._parts if not part.counts]:
+            part.close()
+            self._parts.remove(part)
         if not self._parts:
-            self.close()
             raise InputError(f"{path}: the bag holds no messages{f' ({self.note})' if self.note else ''}")
         self.topics = _joined(self._parts)
         self.start_ns = min(part.start_ns for part in self._parts)
@@ -97,6 +101,13 @@ class BagReader:
             if message is not None:
                 found[topic] = message[2]
         return found
+
+    def first_message(self, topic: str) -> Any:
+        """The first message of a topic, decoded; InputError when there is none that can be."""
+        raw = self.first([topic]).get(topic)
+        if raw is None:
+            raise InputError(f"{topic}: expected a message, the topic has none")
+        return self.decode(topic, raw)
 
     def decode(self, topic: str, raw: bytes) -> Any:
         """A message as an object with the fields of its type.

@@ -60,12 +60,10 @@ class BagSource(Source):
             self.topics = choose_topics(self._reader, options.topics)
             start, stop = options.window_ns(self._reader.start_ns)
             self._start_ns, self._stop_ns = start, stop
-            first = self._reader.first(
-                [t for t in (self.topics.camera_info, self.topics.depth_camera_info, self.topics.label_info) if t]
-            )
-            self._first_cameras = {topic: raw for topic, raw in first.items() if topic != self.topics.label_info}
+            infos = (self.topics.camera_info, self.topics.depth_camera_info)
+            self._first_cameras = self._reader.first([topic for topic in infos if topic])
             if self.topics.labels:
-                info = self._reader.decode(self.topics.label_info, first[self.topics.label_info])
+                info = self._reader.first_message(self.topics.label_info)
                 self.label_set = label_set_from(info, self.topics.labels)
             self._poses = BagPoses(self._reader, options, self._camera_frame(), start)
         except BaseException:
@@ -103,13 +101,11 @@ class BagSource(Source):
         return Synchronizer(tolerance_ns, lookahead_ns, bool(self.topics.labels))
 
     def _camera_frame(self) -> str:
-        """Frame of the first color image whose header can be read, "" when there is none."""
-        for raw in self._reader.first([self.topics.color]).values():
-            try:
-                return frame_id_of(self._reader.decode(self.topics.color, raw).header)
-            except InputError:
-                continue
-        return ""
+        """Frame of the first color image, "" when it cannot be read."""
+        try:
+            return frame_id_of(self._reader.first_message(self.topics.color).header)
+        except InputError:
+            return ""
 
     def _frames(self) -> Iterator[Frame]:
         self._waiting.clear()
@@ -179,8 +175,7 @@ class BagSource(Source):
         history = self._cameras.setdefault(topic, deque(maxlen=MAX_CAMERA_CHANGES))
         if history and history[-1].raw == raw[12:]:
             return
-        image = self.topics.color if topic == self.topics.camera_info else self.topics.depth
-        rectified = is_rectified(image)
+        rectified = is_rectified(self.topics.color if topic == self.topics.camera_info else self.topics.depth)
         try:
             info = self._reader.decode(topic, raw)
             history.append(_Camera(stamp_of(info.header), raw[12:], camera_from(info, rectified)))

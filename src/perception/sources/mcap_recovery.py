@@ -20,6 +20,8 @@ from perception.errors import InputError
 MAGIC = b"\x89MCAP0\r\n"
 MAX_RECORD_BYTES = 1 << 30
 """Longer records and larger chunks are taken for damage."""
+RUN_BYTES = 1 << 22
+"""Plain messages are listed together up to this many bytes, so that the list stays short."""
 SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, DATA_END, FOOTER = 0x03, 0x04, 0x05, 0x06, 0x07, 0x0F, 0x02
 _MESSAGE_HEADER = struct.Struct("<HIQQ")
 _CHUNK_HEADER = struct.Struct("<QQQI")
@@ -30,11 +32,21 @@ class _BreakError(Exception):
 
 
 @dataclass
-class _Chunk:
-    """A stretch of the file: one chunk, or a message outside of any; which channels it may hold and when."""
+class _Stretch:
+    """A part of the file that holds messages: one chunk, or a run of plain messages.
+
+    Attributes:
+        offset: of its first byte.
+        end: of the byte behind its last one.
+        is_chunk: whether the messages are packed in one record.
+        start_ns: log time of the first message.
+        end_ns: log time of the last message.
+        channels: which channels its messages belong to.
+    """
 
     offset: int
-    size: int
+    end: int
+    is_chunk: bool
     start_ns: int
     end_ns: int
     channels: set[int]
@@ -60,7 +72,7 @@ class RecoveredMcap:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._schemas: dict[int, str] = {}
-        self._chunks: list[_Chunk] = []
+        self._stretches: list[_Stretch] = []
         self.topics: dict[int, tuple[str, str]] = {}
         self.counts: Counter[int] = Counter()
         self.note = ""
@@ -75,8 +87,8 @@ class RecoveredMcap:
             self._scan()
         except _BreakError as error:
             self.note = f"{path.name}: {error}"
-        self.start_ns = min((chunk.start_ns for chunk in self._chunks), default=0)
-        self.end_ns = max((chunk.end_ns for chunk in self._chunks), default=0)
+        self.start_ns = min((stretch.start_ns for stretch in self._stretches), default=0)
+        self.end_ns = max((stretch.end_ns for stretch in self._stretches), default=0)
 
     def close(self) -> None:
         """Close the file."""
@@ -87,10 +99,10 @@ class RecoveredMcap:
     ) -> Iterator[tuple[int, int, bytes]]:
         """Channel id, log time and data of messages in file order, log time in [start, stop)."""
         wanted, stop = set(channels), stop_ns if stop_ns is not None else 1 << 63
-        for chunk in self._chunks:
-            if chunk.end_ns < start_ns or chunk.start_ns >= stop or not (chunk.channels & wanted):
+        for stretch in self._stretches:
+            if stretch.end_ns < start_ns or stretch.start_ns >= stop or not (stretch.channels & wanted):
                 continue
-            for kind, body in self._records_of(chunk):
+            for kind, body in self._records_of(stretch):
                 if kind != MESSAGE or len(body) < _MESSAGE_HEADER.size:
                     continue
                 channel, _, log_ns, _ = _MESSAGE_HEADER.unpack_from(body)
@@ -109,12 +121,7 @@ class RecoveredMcap:
             elif kind in (SCHEMA, CHANNEL):
                 self._learn(kind, memoryview(self._take(size)))
             elif kind == MESSAGE:
-                body = self._take(size)
-                if len(body) < _MESSAGE_HEADER.size:
-                    raise _BreakError(f"damaged message at byte {offset}")
-                channel, _, log_ns, _ = _MESSAGE_HEADER.unpack_from(body)
-                self.counts[channel] += 1
-                self._chunks.append(_Chunk(offset, size, log_ns, log_ns, {channel}))
+                self._scan_message(offset, size)
             else:
                 self._skip(size)
 
@@ -125,20 +132,35 @@ class RecoveredMcap:
         start_ns, end_ns, _, _ = _CHUNK_HEADER.unpack(self._take(_CHUNK_HEADER.size))
         self._skip(size - _CHUNK_HEADER.size)
         counts = self._message_index()
-        chunk = _Chunk(offset, size, start_ns, end_ns, set(counts))
+        stretch = _Stretch(offset, offset + 9 + size, True, start_ns, end_ns, set(counts))
         if not counts or not set(counts) <= set(self.topics):
             after = self._file.tell()
             counts = Counter()
-            for kind, body in self._records_of(chunk):
+            for kind, body in self._records_of(stretch):
                 if kind in (SCHEMA, CHANNEL):
                     self._learn(kind, body)
                 elif kind == MESSAGE and len(body) >= _MESSAGE_HEADER.size:
                     counts[_MESSAGE_HEADER.unpack_from(body)[0]] += 1
-            chunk.channels = set(counts)
+            stretch.channels = set(counts)
             self._file.seek(after)
         self.counts.update(counts)
         if counts:
-            self._chunks.append(chunk)
+            self._stretches.append(stretch)
+
+    def _scan_message(self, offset: int, size: int) -> None:
+        """Take up a message outside of any chunk."""
+        if size < _MESSAGE_HEADER.size:
+            raise _BreakError(f"damaged message at byte {offset}")
+        channel, _, log_ns, _ = _MESSAGE_HEADER.unpack(self._take(_MESSAGE_HEADER.size))
+        self._skip(size - _MESSAGE_HEADER.size)
+        self.counts[channel] += 1
+        end = offset + 9 + size
+        last = self._stretches[-1] if self._stretches else None
+        if last is None or last.is_chunk or last.end != offset or end - last.offset > RUN_BYTES:
+            self._stretches.append(_Stretch(offset, end, False, log_ns, log_ns, {channel}))
+            return
+        last.end, last.start_ns, last.end_ns = end, min(last.start_ns, log_ns), max(last.end_ns, log_ns)
+        last.channels.add(channel)
 
     def _message_index(self) -> Counter[int]:
         """Messages per channel from the index records behind a chunk; the file stands behind them afterwards."""
@@ -158,22 +180,19 @@ class RecoveredMcap:
                 self._file.seek(before)
                 return Counter()
 
-    def _records_of(self, chunk: _Chunk) -> Iterator[tuple[int, memoryview]]:
-        self._file.seek(chunk.offset)
-        kind, size = self._header()
-        body = self._take(size)
-        if kind == MESSAGE:
-            yield MESSAGE, memoryview(body)
+    def _records_of(self, stretch: _Stretch) -> Iterator[tuple[int, memoryview]]:
+        if stretch.is_chunk:
+            self._file.seek(stretch.offset)
+            _, size = self._header()
+            yield from _split_records(_unpack_chunk(self._take(size), stretch.offset), stretch.offset)
             return
-        records = memoryview(_unpack_chunk(body, chunk.offset))
-        position = 0
-        while position + 9 <= len(records):
-            kind, size = records[position], struct.unpack_from("<Q", records, position + 1)[0]
-            position += 9
-            if position + size > len(records):
-                raise _BreakError(f"damaged chunk at byte {chunk.offset}")
-            yield kind, records[position : position + size]
-            position += size
+        position = stretch.offset
+        while position < stretch.end:
+            # Others may read from the file between two messages.
+            self._file.seek(position)
+            kind, size = self._header()
+            yield kind, memoryview(self._take(size))
+            position += 9 + size
 
     def _learn(self, kind: int, body: memoryview) -> None:
         try:
@@ -206,6 +225,18 @@ class RecoveredMcap:
         if size > 0:
             self._file.seek(size - 1, 1)
             self._take(1)
+
+
+def _split_records(data: bytes, offset: int) -> Iterator[tuple[int, memoryview]]:
+    """Kind and body of each record of a chunk that began at ``offset``."""
+    records, position = memoryview(data), 0
+    while position + 9 <= len(records):
+        kind, size = records[position], struct.unpack_from("<Q", records, position + 1)[0]
+        position += 9
+        if position + size > len(records):
+            raise _BreakError(f"damaged chunk at byte {offset}")
+        yield kind, records[position : position + size]
+        position += size
 
 
 def _unpack_chunk(body: bytes, offset: int) -> bytes:
