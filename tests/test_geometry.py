@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception.errors import InputError
@@ -60,12 +60,14 @@ def test_transforms_cannot_be_changed_and_do_not_share_their_input():
             made.matrix[0, 0] = 2
 
 
+@settings(max_examples=60, deadline=None)
 @given(transforms())
 def test_inverse_undoes_a_transform(transform):
     assert np.allclose((transform @ transform.inverse()).matrix, np.eye(4), atol=1e-9)
     assert np.allclose((transform.inverse() @ transform).matrix, np.eye(4), atol=1e-9)
 
 
+@settings(max_examples=60, deadline=None)
 @given(transforms(), transforms(), transforms())
 def test_composition_is_associative_and_stays_rigid(a, b, c):
     left, right = (a @ b) @ c, a @ (b @ c)
@@ -73,6 +75,7 @@ def test_composition_is_associative_and_stays_rigid(a, b, c):
     assert np.allclose(left.rotation @ left.rotation.T, np.eye(3), atol=1e-12)
 
 
+@settings(max_examples=60, deadline=None)
 @given(transforms())
 def test_quaternion_and_matrix_are_each_others_inverse(transform):
     quaternion = transform.quaternion_xyzw
@@ -89,12 +92,14 @@ def test_quaternions_of_half_turns_are_exact(axis):
     assert np.allclose(np.abs(transform.quaternion_xyzw), expected, atol=1e-12)
 
 
+@settings(max_examples=60, deadline=None)
 @given(transforms(), transforms())
 def test_interpolation_meets_both_ends(a, b):
     assert np.allclose(a.interpolate(b, 0.0).matrix, a.matrix, atol=1e-6)
     assert np.allclose(a.interpolate(b, 1.0).matrix, b.matrix, atol=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.floats(0, np.pi), st.floats(0, 1))
 def test_interpolated_rotation_turns_in_proportion(angle, ratio):
     start = Transform.identity()
@@ -193,6 +198,7 @@ def test_region_outside_of_the_image_is_refused(roi):
         PinholeCamera.from_info(640, 480, [400, 0, 320, 0, 400, 240, 0, 0, 1], roi=roi)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 4), st.floats(0.1, 5), st.floats(-1, 1), st.floats(-1, 1))
 def test_a_binned_pixel_is_the_mean_of_its_pixels(bx, by, z, x, y):
     camera = PinholeCamera(640, 480, 500, 510, 320, 240)

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception.errors import InputError, TransformError
@@ -174,6 +174,7 @@ def test_threads_may_insert_while_others_look_up():
     assert not errors
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=20, unique=True), st.data())
 def test_a_straight_path_is_met_at_every_stamp(stamps, data):
     buffer = TransformBuffer(None)
@@ -183,6 +184,7 @@ def test_a_straight_path_is_met_at_every_stamp(stamps, data):
     assert buffer.lookup("map", "base", asked).translation[0] == pytest.approx(2 * asked)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=30))
 def test_any_order_of_inserts_ends_in_a_tree(pairs):
     buffer = TransformBuffer()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception.sources.association import associate
@@ -41,6 +41,7 @@ def test_the_tolerance_itself_is_near_enough():
     assert pairs_of([], [1], 20) == pairs_of([1], [], 20) == []
 
 
+@settings(max_examples=60, deadline=None)
 @given(stamps, stamps, st.integers(0, 40))
 def test_association_agrees_with_the_rule(color, depth, tolerance):
     assert pairs_of(color, depth, tolerance) == oracle(color, depth, tolerance)
@@ -59,6 +60,7 @@ def stream(color, depth, tolerance, lookahead=10_000, delay=0):
     return [(bundle.color, bundle.depth) for bundle in found if bundle.depth is not None]
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(-9, 9), min_size=1, max_size=25),
     st.lists(st.booleans(), min_size=25, max_size=25),
@@ -72,6 +74,7 @@ def test_streams_of_steady_rate_pair_as_if_all_were_known(jitter, kept, delay):
     assert stream(color, depth, 10, delay=delay) == expected
 
 
+@settings(max_examples=60, deadline=None)
 @given(stamps, stamps, st.integers(0, 40))
 def test_streamed_pairs_are_near_enough_and_one_to_one(color, depth, tolerance):
     found = stream(color, depth, tolerance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception.errors import InputError, TransformError
@@ -19,6 +19,7 @@ from perception.sources.trajectory import (
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**62))
 def test_stamps_keep_every_nanosecond(stamp):
     assert stamp_from_text(f"{stamp // 10**9}.{stamp % 10**9:09d}") == stamp
