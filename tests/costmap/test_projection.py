@@ -221,6 +221,17 @@ def test_an_update_names_the_rectangle_that_changed(floor, classes):
     assert (update.grid.data[y : y + height, x : x + width] == 100).all()
 
 
+def test_a_map_that_is_forgotten_changes_all_that_was_known(floor, classes):
+    projector = CostmapProjector(floor, classes)
+    before = projector.update().grid
+    floor.voxels.clear()
+    floor.changed_columns = lambda cursor: (None, 0)
+    update = projector.update()
+    assert (update.grid.data == -1).all() and not update.resized
+    x, y, width, height = update.changed
+    assert (before.data[y : y + height, x : x + width] == 0).all() and width == height == len(AREA)
+
+
 def test_a_map_that_grows_makes_the_grid_grow(floor, classes):
     projector = CostmapProjector(floor, classes)
     before = projector.update().grid
@@ -280,6 +291,7 @@ def test_increments_equal_a_full_rebuild(data):
             differs = previous.data != update.grid.data
             if update.changed is not None:
                 x, y, w, h = update.changed
+                assert x >= 0 and y >= 0 and w > 0 and h > 0 and y + h <= differs.shape[0] and x + w <= differs.shape[1]
                 differs[y : y + h, x : x + w] = False
             assert not differs.any()
         previous = update.grid

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from perception.config import CostmapConfig
 from perception.costmap.grid import MAX_CELLS, GridGeometry, raw_costs
 from perception.costmap.inflation import inflate
+from perception.costmap.sampling import Box, GridSampler, difference
 from perception.errors import InputError
 from perception.labels import LETHAL_COST, LabelSet
 from perception.types import CostGrid
@@ -47,7 +48,7 @@ class CostmapUpdate(NamedTuple):
     """A new grid and what is new in it."""
 
     grid: CostGrid
-    changed: tuple[int, int, int, int] | None
+    changed: Box | None
     """x, y, width, height in cells of what may differ from the grid before; None for nothing."""
     resized: bool
     """The geometry differs from the grid before; then ``changed`` is the whole grid."""
@@ -89,6 +90,7 @@ class _Window:
         self.grid = np.full(shape, -1, np.int8)
         self.dirty = np.zeros((rows, columns), np.uint8)
         self.unsettled = np.zeros((rows, columns), np.uint8)
+        self.filled = np.zeros((rows, columns), np.uint8)
 
     @property
     def extent(self) -> tuple[int, int, int, int]:
@@ -130,6 +132,7 @@ class CostmapProjector:
         self._cursor: Any = None
         self._window: _Window | None = None
         self._output: CostGrid | None = None
+        self._sampler: tuple[Any, GridSampler] | None = None
         self._derive()
 
     def set_label_set(self, label_set: LabelSet | None) -> None:
@@ -159,7 +162,7 @@ class CostmapProjector:
                 self._window = _Window(*extent, covers_map=len(tiles) > 0)
             box = self._project(self._window, tiles, everything)
             self._cursor = cursor
-            return self._publish(box)
+            return self._publish(None if everything else box)
 
     def rebuild(self) -> CostmapUpdate:
         """Project the whole map anew."""
@@ -237,6 +240,7 @@ class CostmapProjector:
         window.dirty[:] = 0
         places = window.local(tiles)
         voxels = self._read(window, places)
+        window.filled[places[:, 1], places[:, 0]] = np.diff(voxels[0][:: TILE * TILE]) > 0
         box = kernels.find_lowest(places, *voxels[:3], self._costs, window.lowest)
         if box[2] > 0:
             box = kernels.find_supported(window.lowest, *_widened(box, 1), window.supported)
@@ -244,6 +248,8 @@ class CostmapProjector:
             args = window.supported, *_widened(box, self._reach), self._reach, self._slope, window.ground, window.dirty
             kernels.find_ground(*args)
         window.dirty |= window.unsettled
+        # Columns without a voxel are unknown whatever the ground is.
+        window.dirty &= window.filled
         window.dirty[places[:, 1], places[:, 0]] = 0
         rest = np.argwhere(window.dirty)[:, ::-1].astype(np.int64) if not everything else places[:0]
         boxes = [self._classify(window, places, voxels)]
@@ -269,35 +275,34 @@ class CostmapProjector:
             window.unsettled,
         )
 
-    def _publish(self, box: NDArray[np.int64]) -> CostmapUpdate:
+    def _publish(self, box: NDArray[np.int64] | None) -> CostmapUpdate:
+        """The new grid, and where it differs given the box of changed columns; None when all were projected anew."""
         assert self._window is not None
-        grid = self._cut(self._window)
+        sampler = self._sampler_of(self._window)
+        grid = CostGrid(sampler.take(self._window.grid), sampler.geometry.resolution, sampler.geometry.origin)
         if self.config.inflation_radius > 0:
             grid = inflate(grid, self.config.inflation_radius, self.config.cost_scaling_factor)
         before, self._output = self._output, grid
-        same_place = (
-            before is not None
-            and before.data.shape == grid.data.shape
-            and (before.origin, before.resolution) == (grid.origin, grid.resolution)
-        )
-        if before is None or not same_place:
-            return CostmapUpdate(grid, (0, 0, grid.data.shape[1], grid.data.shape[0]), True)
-        if self.geometry is None and self.config.inflation_radius == 0 and box[2] > 0:
-            x0, y0, x1, y1 = (int(value) for value in box)
-            return CostmapUpdate(grid, (x0, y0, x1 - x0, y1 - y0), False)
-        return CostmapUpdate(grid, _difference(before.data, grid.data), False)
+        height, width = grid.data.shape
+        if (
+            before is None
+            or before.data.shape != grid.data.shape
+            or (before.origin, before.resolution) != (grid.origin, grid.resolution)
+        ):
+            return CostmapUpdate(grid, (0, 0, width, height), True)
+        if box is None or self.config.inflation_radius > 0:
+            return CostmapUpdate(grid, difference(before.data, grid.data), False)
+        return CostmapUpdate(grid, sampler.changed(box, before.data, grid.data) if box[2] > 0 else None, False)
 
-    def _cut(self, window: _Window) -> CostGrid:
-        """The window in the geometry asked for."""
-        corner = self._corner(window)
-        if self.geometry is None:
-            return CostGrid(window.grid.copy(), self._resolution, corner)
-        from perception.costmap.kernels import take_highest
-
-        wanted = self.geometry
-        x = _ranges(wanted.origin[0] - corner[0], wanted.resolution, wanted.width, self._resolution)
-        y = _ranges(wanted.origin[1] - corner[1], wanted.resolution, wanted.height, self._resolution)
-        return CostGrid(take_highest(window.grid, *x, *y), wanted.resolution, wanted.origin)
+    def _sampler_of(self, window: _Window) -> GridSampler:
+        """How to cut the geometry asked for out of the window; made anew only when one of them moved."""
+        key = self.geometry, window.extent
+        if self._sampler is None or self._sampler[0] != key:
+            rows, columns = window.grid.shape
+            whole = GridGeometry(self._resolution, columns, rows, self._corner(window))
+            sampler = GridSampler(self.geometry or whole, whole.origin, self._resolution, (rows, columns))
+            self._sampler = key, sampler
+        return self._sampler[1]
 
     def _corner(self, window: _Window) -> tuple[float, float]:
         return (window.x * TILE - KEY_ORIGIN) * self._resolution, (window.y * TILE - KEY_ORIGIN) * self._resolution
@@ -305,26 +310,6 @@ class CostmapProjector:
 
 def _widened(box: NDArray[np.int64], margin: int) -> tuple[int, int, int, int]:
     return int(box[0]) - margin, int(box[1]) - margin, int(box[2]) + margin, int(box[3]) + margin
-
-
-def _difference(before: NDArray[np.int8], after: NDArray[np.int8]) -> tuple[int, int, int, int] | None:
-    differs = before != after
-    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
-    if not len(rows):
-        return None
-    x, y = int(columns[0]), int(rows[0])
-    return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
-
-
-def _ranges(offset: float, cell: float, count: int, resolution: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last + 1 column of the window whose centers lie in each cell, or the one under the cell's center."""
-    # A hair of tolerance keeps aligned grids aligned in floating point.
-    edges = (offset + np.arange(count + 1) * cell) / resolution - 0.5
-    starts = np.ceil(edges[:-1] - 1e-6).astype(np.int64)
-    ends = np.ceil(edges[1:] - 1e-6).astype(np.int64)
-    centers = np.floor((offset + (np.arange(count) + 0.5) * cell) / resolution + 1e-6).astype(np.int64)
-    empty = ends <= starts
-    return np.where(empty, centers, starts), np.where(empty, centers + 1, ends)
 
 
 def warm_up() -> None:
