@@ -171,7 +171,7 @@ def _check_plausible(folder: Path, frames: list[FrameFiles]) -> None:
         if median > IMPLAUSIBLE_DEPTH_M:
             raise InputError(
                 f"{folder}: depth read as millimeters has a median of {median:.1f} m, so it is coded in another way; "
-                f"say how in {FILE_NAME} beside it or with --source-config a file or one of {shipped_descriptions()}"
+                f"say how in {FILE_NAME} beside it or with --source-config, a file or one of {shipped_descriptions()}"
             )
         return
 
