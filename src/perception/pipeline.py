@@ -82,10 +82,17 @@ class PerceptionPipeline:
         return FrameResult(frame, labels, cloud, report)
 
     def segment(self, frame: Frame) -> LabelImage | None:
-        """Labels of the frame: its own, else the network's, else none."""
-        if frame.labels is not None or self.segmenter is None:
+        """Labels of the frame: its own, else the network's; none for a map without classes.
+
+        Raises:
+            InputError: the frame's own labels are not of the map's label set.
+        """
+        if self.label_set is None:
+            return None
+        if frame.labels is not None:
+            self.label_set.check_ids(frame.labels.labels, "labels of the frame")
             return frame.labels
-        return self.segmenter(frame.color)
+        return self.segmenter(frame.color) if self.segmenter else None
 
     def lift(self, frame: Frame, labels: LabelImage | None) -> LabeledCloud:
         """Labeled points of a registered frame, in its optical frame."""

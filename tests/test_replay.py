@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line over a bag that the test makes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+from perception.cli.main import main
+from perception.labels import LabelSet
+from perception.mapping import SemanticOcTree
+from perception.simulation.boxes import synthetic_room_frames
+from perception.sources.bag_writer import write_bag
+
+OUTPUTS = {
+    "map.ot", "map.bt", "costmap.yaml", "costmap.pgm", "costmap_path.png", "octree_top.png", "octree_angle.png",
+    "result.json", "config.yaml",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bags") / "room"
+    write_bag(path, synthetic_room_frames(6, 160, 120))
+    return path
+
+
+@pytest.fixture(scope="module")
+def replayed(bag, tmp_path_factory):
+    output = tmp_path_factory.mktemp("replayed")
+    assert main(["replay", str(bag), "--labels", "truth", "--output", str(output)]) == 0
+    return output
+
+
+def test_replay_writes_map_costmap_pictures_and_figures(replayed):
+    names = {path.name for path in replayed.iterdir()}
+    assert names >= OUTPUTS
+    assert any(name.startswith("labels_") for name in names)
+    result = json.loads((replayed / "result.json").read_text())
+    assert result["frames"] == 6
+    assert result["dropped"] == {}
+    assert result["voxels"]["occupied"] == sum(result["voxels"]["per_class"].values())
+    assert result["truth"]["readback"]["agreement"] > 0.9
+    assert {"cloud", "insert", "costmap"} <= result["stages"].keys()
+    assert result["memory"]["map_mb"] > 0
+
+
+def test_written_config_gives_the_same_map_again(replayed, bag, tmp_path):
+    arguments = [
+        "replay",
+        str(bag),
+        "--labels",
+        "truth",
+        "--config",
+        str(replayed / "config.yaml"),
+        "--output",
+        str(tmp_path),
+    ]
+    assert main(arguments) == 0
+    assert (tmp_path / "map.bt").read_bytes() == (replayed / "map.bt").read_bytes()
+    assert (tmp_path / "map.ot").read_bytes() == (replayed / "map.ot").read_bytes()
+
+
+def test_octomap_reads_both_maps_and_they_agree(replayed):
+    octomap = pytest.importorskip("octomap")
+    full = octomap.ColorOcTree.read(str(replayed / "map.ot").encode())
+    binary = octomap.OcTree(str(replayed / "map.bt").encode())
+    tree = SemanticOcTree.read(replayed / "map.ot")
+    assert full.getNumLeafNodes() == len(tree.leaves().sizes)
+    leaves = tree.leaves()
+    for center, log_odds in list(zip(leaves.centers, leaves.log_odds, strict=True))[::97]:
+        node = binary.search(np.asarray(center, np.float64))
+        assert binary.isNodeOccupied(node) == (log_odds >= 0)
+
+
+def test_map_file_brings_its_labels_back(replayed):
+    tree = SemanticOcTree.read(replayed / "map.ot")
+    result = json.loads((replayed / "result.json").read_text())
+    label_set = LabelSet.load("ade20k32")
+    leaves = tree.leaves()
+    volumes = np.rint((leaves.sizes / tree.resolution) ** 3).astype(int)
+    floor = (leaves.log_odds >= 0) & (leaves.labels == label_set["floor"].id)
+    assert volumes[floor].sum() == result["voxels"]["per_class"]["floor"]
+
+
+def test_costmap_file_is_what_map_server_reads(replayed):
+    info = yaml.safe_load((replayed / "costmap.yaml").read_text())
+    assert info["mode"] == "raw"
+    assert info["image"] == "costmap.pgm"
+    assert info["resolution"] == 0.05
+    assert (replayed / "costmap.pgm").read_bytes().startswith(b"P5")
+
+
+@pytest.mark.parametrize("name", ["map.ot", "map.bt"])
+def test_info_describes_maps(replayed, name, capsys):
+    assert main(["info", str(replayed / name), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["resolution_m"] == 0.05
+    assert facts["occupied_voxels"] > 0
+
+
+def test_info_describes_bags(bag, capsys):
+    assert main(["info", str(bag)]) == 0
+    assert "sensor_msgs/msg/Image" in capsys.readouterr().out
+
+
+def one_error(capsys, *arguments):
+    """Run a command that must fail; returns its only line on stderr."""
+    assert main([str(argument) for argument in arguments]) == 1
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if not line.startswith("\r") and "frame/s" not in line]
+    assert len(lines) == 1, captured.err
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+def test_missing_source_is_one_line(tmp_path, capsys):
+    assert "no such file" in one_error(capsys, "replay", tmp_path / "absent", "--output", tmp_path / "out")
+
+
+def test_map_cut_in_half_is_one_line(replayed, tmp_path, capsys):
+    for name in ("map.bt", "map.ot"):
+        data = (replayed / name).read_bytes()
+        (tmp_path / name).write_bytes(data[: len(data) // 2])
+        assert "expected" in one_error(capsys, "info", tmp_path / name)
+
+
+def test_bag_without_the_topics_is_one_line(bag, tmp_path, capsys):
+    message = one_error(capsys, "replay", bag, "--labels", "none", "--topic", "color=/absent", "--output", tmp_path)
+    assert "/absent" in message
+
+
+def test_misspelt_parameter_is_one_line(bag, tmp_path, capsys):
+    message = one_error(capsys, "replay", bag, "--set", "octomap.resolutoin=1", "--output", tmp_path)
+    assert "octomap.resolutoin" in message
+
+
+def test_truth_labels_of_a_recording_without_truth_are_refused(tmp_path, capsys):
+    frames = (frame for frame in synthetic_room_frames(2, 80, 60))
+    from dataclasses import replace
+
+    write_bag(tmp_path / "bare", [replace(frame, labels=None) for frame in frames])
+    message = one_error(capsys, "replay", tmp_path / "bare", "--labels", "truth", "--output", tmp_path / "out")
+    assert "no ground-truth labels" in message
+
+
+def test_truncated_bag_is_used_up_to_the_break_or_refused_in_one_line(bag, tmp_path, capsys):
+    cut = tmp_path / "cut"
+    shutil.copytree(bag, cut)
+    storage = next(cut.glob("*.mcap"))
+    storage.write_bytes(storage.read_bytes()[: storage.stat().st_size * 2 // 3])
+    code = main(["replay", str(cut), "--labels", "none", "--output", str(tmp_path / "out")])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    if code == 0:
+        assert 0 < json.loads((tmp_path / "out" / "result.json").read_text())["frames"] < 6
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(Exception, match="no such file"):
+        main(["--debug", "info", str(tmp_path / "absent")])
