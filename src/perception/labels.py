@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,10 +78,9 @@ class LabelSet:
     def __post_init__(self) -> None:
         if not self.classes:
             raise InputError(f"label set {self.name!r}: expected at least one class, got none")
-        ids = [label.id for label in self.classes]
-        names = [label.name for label in self.classes]
-        for what, values in (("id", ids), ("name", names)):
-            twice = sorted({value for value in values if values.count(value) > 1})
+        for what in ("id", "name"):
+            counts = Counter(getattr(label, what) for label in self.classes)
+            twice = sorted(value for value, count in counts.items() if count > 1)
             if twice:
                 raise InputError(f"label set {self.name!r}: {what} used twice: {twice}")
         object.__setattr__(self, "classes", tuple(sorted(self.classes, key=lambda label: label.id)))

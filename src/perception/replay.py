@@ -54,7 +54,7 @@ class Replay:
         self._truth = _TruthScores(self.pipeline, source, labels)
         self._pictures = _FramePictures(output, source.name)
 
-    def run(self, progress: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    def run(self, progress: Callable[[], object] = lambda: None) -> dict[str, Any]:
         """Take in all frames and write the folder.
 
         Args:
