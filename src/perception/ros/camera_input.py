@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The topics of an RGB-D camera, joined by stamp and turned into frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from perception import image_codec
+from perception.errors import InputError
+from perception.geometry import PinholeCamera, Transform
+from perception.labels import LabelSet
+from perception.ros.conversions import (
+    camera_info_to_camera,
+    image_to_color,
+    image_to_confidence,
+    image_to_depth,
+    image_to_labels,
+    stamp_to_ns,
+)
+from perception.ros.node_config import InputConfig
+from perception.ros.synchronizer import Synchronizer
+from perception.tf_buffer import TransformBuffer
+from perception.types import Frame, LabelImage
+
+if TYPE_CHECKING:
+    from perception.ros.node import PerceptionNode
+
+STAMP_JUMP_NS = 1_000_000_000
+"""Stamps that go back by more than this come from a recording that began again, not from disorder."""
+EXTERNAL_CONFIDENCE = 0.99
+"""Confidence of labels that come without."""
+
+
+class FrameDroppedError(InputError):
+    """A frame cannot be used.
+
+    Attributes:
+        reason: one of ``statistics.REASONS``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@contextmanager
+def dropping(reason: str) -> Iterator[None]:
+    """Name the reason for which input errors drop a frame."""
+    try:
+        yield
+    except FrameDroppedError:
+        raise
+    except InputError as error:
+        raise FrameDroppedError(reason, str(error)) from error
+
+
+@dataclass(frozen=True)
+class CameraMessages:
+    """The messages of one moment, not decoded yet.
+
+    Attributes:
+        stamp_ns: of the image.
+        frame_id: of the image: the color camera's optical frame.
+        image: color image, or None where labels come instead.
+        depth: depth image, or None where only the image is used.
+        info: camera_info of the image.
+        depth_info: camera_info of depth, where it is not registered to the image.
+        labels: label image, or None.
+        confidence: its confidence, or None.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    image: Any = None
+    depth: Any = None
+    info: Any = None
+    depth_info: Any = None
+    labels: Any = None
+    confidence: Any = None
+
+
+class CameraInput:
+    """Subscribes to a camera on behalf of an active node and hands complete sets to its worker.
+
+    Args:
+        node: the node.
+        config: transports and such.
+        tolerance_ns: largest difference of stamps within a set, nanoseconds.
+        streams: topics that make up a set: "image", "depth", "labels", "label_confidence". The first leads: it should
+            be the one with the lowest rate.
+        hand_over: takes the sets.
+    """
+
+    def __init__(
+        self,
+        node: PerceptionNode,
+        config: InputConfig,
+        tolerance_ns: int,
+        streams: tuple[str, ...],
+        hand_over: Callable[[CameraMessages], None],
+    ) -> None:
+        self._node, self._hand_over = node, hand_over
+        self._infos: dict[str, Any] = {}
+        self._waiting: dict[str, Any] | None = None
+        self._info_names = () if "depth" not in streams else ("camera_info", "depth_camera_info")
+        if config.depth_registered:
+            self._info_names = self._info_names[:1]
+        self._newest_ns = -1
+        self._sync = Synchronizer(streams, tolerance_ns, config.sync_queue_size, self._drop_leader)
+        transports = {"image": config.image_transport, "depth": config.depth_transport}
+        for stream in streams:
+            self._subscribe(stream, transports.get(stream, "raw"))
+        for name in self._info_names:
+            node.listen(CameraInfo, name, lambda message, name=name: self._add_info(name, message))
+
+    def clear(self) -> None:
+        """Forget messages; calibrations stay."""
+        self._sync.clear()
+        self._waiting = None
+        self._newest_ns = -1
+
+    def _subscribe(self, stream: str, transport: str) -> None:
+        if transport == "raw":
+            self._node.listen(Image, stream, lambda message: self._add(stream, message))
+            return
+        # As image_transport: the plain topic is remapped, the transport's name comes behind it.
+        topic = f"{self._node.resolve_topic_name(stream)}/{transport}"
+        self._node.listen(CompressedImage, topic, lambda message: self._add(stream, message))
+
+    def _add(self, stream: str, message: Any) -> None:
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        if stamp_ns < self._newest_ns - STAMP_JUMP_NS:
+            behind = (self._newest_ns - stamp_ns) / 1e9
+            self._node.clear_buffers(f"the stamps of {stream} jumped back by {behind:.3f} s")
+        self._newest_ns = max(self._newest_ns, stamp_ns)
+        match = self._sync.add(stream, stamp_ns, message)
+        if match is None:
+            return
+        if self._waiting is not None:
+            self._node.statistics.dropped("no_camera_info", f"still waiting for {' and '.join(self._missing_infos())}")
+        self._waiting = match
+        self._hand_over_waiting()
+
+    def _add_info(self, name: str, message: Any) -> None:
+        self._infos[name] = message
+        self._hand_over_waiting()
+
+    def _hand_over_waiting(self) -> None:
+        match = self._waiting
+        if match is None or self._missing_infos():
+            return
+        self._waiting = None
+        # A frame is of the time and place of its image; labels have their image's.
+        main = match.get("image") or match.get("labels") or match["depth"]
+        self._hand_over(
+            CameraMessages(
+                stamp_to_ns(main.header.stamp),
+                main.header.frame_id,
+                match.get("image"),
+                match.get("depth"),
+                self._infos.get("camera_info"),
+                self._infos.get("depth_camera_info"),
+                match.get("labels"),
+                match.get("label_confidence"),
+            )
+        )
+
+    def _missing_infos(self) -> list[str]:
+        return [name for name in self._info_names if name not in self._infos]
+
+    def _drop_leader(self, reason: str) -> None:
+        self._node.statistics.dropped(reason)
+
+
+def decode_color(message: Any) -> Any:
+    """An image message to (H, W, 3) uint8 RGB; raises FrameDroppedError."""
+    with dropping(_decoding_reason(message)):
+        return image_to_color(message)
+
+
+def decode_depth(message: Any) -> Any:
+    """A depth message to (H, W) float32 meters; raises FrameDroppedError."""
+    with dropping(_decoding_reason(message)):
+        return image_to_depth(message)
+
+
+def decode_labels(labels: Any, confidence: Any, label_set: LabelSet) -> LabelImage:
+    """Label and confidence images to labels; raises FrameDroppedError."""
+    with dropping(_decoding_reason(labels)):
+        ids = image_to_labels(labels)
+    if confidence is None:
+        with dropping("invalid"):
+            return LabelImage.certain(ids, label_set, EXTERNAL_CONFIDENCE)
+    with dropping(_decoding_reason(confidence)):
+        sure = image_to_confidence(confidence)
+    with dropping("invalid"):
+        return LabelImage(ids, sure, label_set)
+
+
+def camera_poses(
+    messages: CameraMessages, transforms: TransformBuffer, frame_id: str, registered: bool
+) -> tuple[Transform, Transform | None]:
+    """``map_T_camera`` and, for depth that is not registered, ``camera_T_depth``.
+
+    Raises:
+        TransformError: not known yet, or never.
+    """
+    map_T_camera = transforms.lookup(frame_id, messages.frame_id, messages.stamp_ns)
+    if registered:
+        return map_T_camera, None
+    depth_ns = stamp_to_ns(messages.depth.header.stamp)
+    return map_T_camera, transforms.lookup(messages.frame_id, messages.depth.header.frame_id, depth_ns)
+
+
+def decode_frame(
+    messages: CameraMessages,
+    map_T_camera: Transform,
+    camera_T_depth: Transform | None,
+    config: InputConfig,
+    label_set: LabelSet | None,
+) -> Frame:
+    """Decode the messages of one moment.
+
+    Raises:
+        FrameDroppedError: with the reason.
+    """
+    import numpy as np
+
+    if config.depth_registered and messages.depth.header.frame_id != messages.frame_id:
+        raise FrameDroppedError(
+            "wrong_frame",
+            f"depth: expected frame {messages.frame_id!r} as the image, got {messages.depth.header.frame_id!r}; "
+            "set depth_registered to false",
+        )
+    camera = decode_camera(messages.info, config.rectified)
+    depth = decode_depth(messages.depth)
+    color = np.zeros((*camera.size, 3), np.uint8) if messages.image is None else decode_color(messages.image)
+    labels = None
+    if messages.labels is not None and label_set is not None:
+        labels = decode_labels(messages.labels, messages.confidence, label_set)
+    depth_camera = decode_camera(messages.depth_info, config.rectified) if camera_T_depth is not None else None
+    with dropping("wrong_size"):
+        return Frame(
+            messages.stamp_ns,
+            color,
+            depth,
+            camera,
+            map_T_camera,
+            depth_camera,
+            camera_T_depth,
+            labels,
+            messages.frame_id,
+        )
+
+
+def decode_camera(info: Any, rectified: bool) -> PinholeCamera:
+    """A camera_info message to intrinsics; raises FrameDroppedError."""
+    with dropping("camera_info"):
+        return camera_info_to_camera(info, rectified)
+
+
+def _decoding_reason(message: Any) -> str:
+    if hasattr(message, "encoding"):
+        return "malformed" if message.encoding in image_codec.LAYOUTS else "encoding"
+    known = any(name in message.format.lower() for name in ("jpeg", "jpg", "png"))
+    return "malformed" if known else "encoding"

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters that only nodes have, and which groups of parameters there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perception.config import (
+    CloudConfig,
+    CostmapConfig,
+    OctomapConfig,
+    OctomapServerConfig,
+    SegmentationConfig,
+    _Checked,
+    param,
+)
+
+
+@dataclass(frozen=True)
+class InputConfig(_Checked):
+    """How images come in."""
+
+    image_transport: str = param("raw", "Transport of image", choices=("raw", "compressed"))
+    depth_transport: str = param("raw", "Transport of depth", choices=("raw", "compressed", "compressedDepth"))
+    rectified: bool = param(False, "Images are rectified already: take P of camera_info, ignore its distortion")
+    depth_registered: bool = param(
+        True, "Depth has the pixels of image; if false, depth_camera_info and TF register it"
+    )
+    sync_queue_size: int = param(30, "Messages kept per topic while others of the same time are missing", 1, 1000)
+
+
+@dataclass(frozen=True)
+class LabelInputConfig(_Checked):
+    """How labels come in from another node."""
+
+    label_set: str = param(
+        "", "What incoming labels mean: a shipped set or a YAML file; empty takes label_info and the set that fits it"
+    )
+    use_confidence: bool = param(True, "Wait for label_confidence; if false, labels count as certain")
+
+
+@dataclass(frozen=True)
+class MapOutputConfig(_Checked):
+    """When maps are published and where they are saved."""
+
+    map_publish_rate: float = param(2.0, "Most publications of octomaps, markers and projected_map, 1/s", 0.01, 1000.0)
+    costmap_publish_rate: float = param(1.0, "Most publications of semantic_costmap_updates, 1/s", 0.01, 1000.0)
+    costmap_full_period: float = param(5.0, "Time between whole semantic_costmap grids that changed, s", 0.1, 3600.0)
+    save_path: str = param("", "File that save_map writes (.ot keeps labels, .bt does not); empty for octomap_path")
+
+
+@dataclass(frozen=True)
+class CloudInputConfig(_Checked):
+    """How clouds come in."""
+
+    min_range: float = param(0.0, "Points of cloud_in nearer than this to the sensor are ignored, m", 0.0)
+
+
+GROUPS: dict[str, tuple[type, str]] = {
+    "segmentation": (SegmentationConfig, "segmentation."),
+    "cloud": (CloudConfig, "cloud."),
+    "costmap": (CostmapConfig, "costmap."),
+    "octomap": (OctomapConfig, ""),
+    "server": (OctomapServerConfig, ""),
+    "input": (InputConfig, ""),
+    "label_input": (LabelInputConfig, ""),
+    "cloud_input": (CloudInputConfig, ""),
+    "output": (MapOutputConfig, ""),
+}
+"""Name of each group: its class, and what stands before its names. A parameter has one name, whichever node has it;
+those of octomap_server have octomap_server's names."""
+
+RENAMED = {"cloud.sync_tolerance": "sync_tolerance", "cloud.transform_timeout": "transform_timeout"}
+"""Parameters of a group that belong to the node as a whole."""
+
+CHANGEABLE = (
+    "cloud.",
+    "transform_timeout",
+    "min_range",
+    "segmentation.min_confidence",
+    "max_depth",
+    "point_cloud_",
+    "occupancy_",
+    "filter_",
+    "ground_filter.",
+    "compress_map",
+    "incremental_2D_projection",
+    "sensor_model.",
+    "min_x_size",
+    "min_y_size",
+    "use_height_map",
+    "colored_map",
+    "color",
+    "publish_free_space",
+    "octomap_path",
+    "map_publish_rate",
+    "costmap_publish_rate",
+    "costmap_full_period",
+    "save_path",
+    "costmap.",
+    "classes.",
+)
+"""Beginnings of the names that may change while a node runs; the others wait until it is cleaned up."""
+
+ROS1_NAMES = {
+    "sensor_model.min_range": "min_range",
+    "height_map": "use_height_map",
+    "pointcloud_min_x": "point_cloud_min_x",
+    "pointcloud_max_x": "point_cloud_max_x",
+    "pointcloud_min_y": "point_cloud_min_y",
+    "pointcloud_max_y": "point_cloud_max_y",
+    "pointcloud_min_z": "point_cloud_min_z",
+    "pointcloud_max_z": "point_cloud_max_z",
+    "filter_ground": "filter_ground_plane",
+    "ground_filter_distance": "ground_filter.distance",
+    "ground_filter_angle": "ground_filter.angle",
+    "ground_filter_plane_distance": "ground_filter.plane_distance",
+}
+"""Names of ROS 1's octomap_server, slashes written as dots, and today's."""
