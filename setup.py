@@ -38,7 +38,7 @@ setup(
         "PyYAML>=6",
         "matplotlib>=3.6",
         "psutil>=5.9",
-        "rosbags>=0.10",
+        "rosbags>=0.11",
         "safetensors>=0.4",
         "tqdm>=4.60",
     ],

@@ -133,6 +133,7 @@ class Replay:
             "frames": self.frames,
             "dropped": dict(self.source.drops + self.dropped),
             "warnings": dict(self.source.warnings),
+            "details": dict(self.source.details),
             "recording_seconds": round(duration, 3),
             "processing_seconds": round(seconds, 3),
             "real_time_factor": round(duration / seconds, 3) if duration > 0 else None,

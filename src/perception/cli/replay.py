@@ -9,7 +9,7 @@ from typing import Any
 
 from perception.config import load_config
 from perception.errors import InputError
-from perception.sources.base import TOPIC_ROLES, SourceOptions
+from perception.sources.base import TOPIC_ROLES, UP_ROTATIONS, SourceOptions
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -46,6 +46,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--poses", help="TUM trajectory of the camera in place of recorded poses")
     group.add_argument("--odometry", default="", help="topic of nav_msgs/Odometry in place of /tf")
     group.add_argument("--extrinsics", help="YAML file of fixed transforms that the bag lacks")
+    group.add_argument("--up", default="+z", choices=sorted(UP_ROTATIONS), help="axis of recorded poses that points up")
     group.add_argument("--start", type=float, default=0.0, help="skip so many seconds")
     group.add_argument("--duration", type=float, help="stop after so many seconds")
     group.add_argument("--every", type=int, default=1, help="use every n-th image")
@@ -70,6 +71,7 @@ def source_options(arguments: argparse.Namespace, tolerance_s: float) -> SourceO
         duration_s=arguments.duration,
         every=arguments.every,
         tolerance_s=tolerance_s,
+        up=arguments.up,
     )
 
 

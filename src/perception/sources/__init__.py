@@ -28,7 +28,13 @@ def open_source(path: str | Path, options: SourceOptions | None = None) -> Sourc
     Raises:
         InputError: nothing there, not a recording, or one that lacks what frames need.
     """
-    path, options = Path(path), options or SourceOptions()
+    options = options or SourceOptions()
+    source = _open(Path(path), options)
+    source.up = options.up
+    return source
+
+
+def _open(path: Path, options: SourceOptions) -> Source:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if is_bag(path):

@@ -6,17 +6,29 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from perception.config import CloudConfig
 from perception.errors import InputError
+from perception.geometry import Transform
 from perception.labels import LabelSet
 from perception.types import Frame
 
 TOPIC_ROLES = ("color", "depth", "camera_info", "depth_camera_info", "labels", "label_info")
 """The names that ``--topic NAME=/topic`` accepts."""
+UP_ROTATIONS: Mapping[str, tuple[tuple[int, int, int], ...]] = {
+    "+x": ((0, 0, -1), (0, 1, 0), (1, 0, 0)),
+    "-x": ((0, 0, 1), (0, 1, 0), (-1, 0, 0)),
+    "+y": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
+    "-y": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
+    "+z": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "-z": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
+}
+"""Rotation that turns each axis into z."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,8 @@ class SourceOptions:
         tolerance_s: largest difference between the stamps of color and depth, seconds.
         pose_gap_s: poses of a file farther apart than this are not interpolated, seconds.
         lookahead_s: how far ahead in a bag depth and transforms of an image are looked for, seconds.
+        up: axis of the recording's map frame that points up ("+x" … "-z"), for maps without REP 103's z up; the map is
+            turned so that it is z.
     """
 
     config: str | Path | None = None
@@ -50,6 +64,7 @@ class SourceOptions:
     tolerance_s: float = CloudConfig.sync_tolerance
     pose_gap_s: float = 1.0
     lookahead_s: float = 2.0
+    up: str = "+z"
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.topics) - set(TOPIC_ROLES))
@@ -61,6 +76,8 @@ class SourceOptions:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise InputError(f"{name}: expected seconds, 0 or more, got {value}")
+        if self.up not in UP_ROTATIONS:
+            raise InputError(f"up: expected one of {list(UP_ROTATIONS)}, got {self.up!r}")
         if self.poses and self.odometry:
             raise InputError("poses and odometry both give the camera's path; expected only one of them")
 
@@ -81,6 +98,7 @@ class Source(ABC):
         drops: color images that gave no frame, counted by reason.
         warnings: other trouble that cost no frame, counted by reason.
         details: the first explanation of each reason in ``drops`` and ``warnings``, one sentence.
+        up: axis of the recorded poses that becomes the map's z, see :class:`SourceOptions`.
     """
 
     def __init__(self, name: str, label_set: LabelSet | None = None) -> None:
@@ -89,6 +107,7 @@ class Source(ABC):
         self.drops: Counter[str] = Counter()
         self.warnings: Counter[str] = Counter()
         self.details: dict[str, str] = {}
+        self.up = "+z"
 
     @property
     @abstractmethod
@@ -112,10 +131,15 @@ class Source(ABC):
         self.drops.clear()
         self.warnings.clear()
         self.details.clear()
+        turn = None
+        if self.up != "+z":
+            matrix = np.eye(4)
+            matrix[:3, :3] = UP_ROTATIONS[self.up]
+            turn = Transform(matrix)
         count = 0
         for frame in self._frames():
             count += 1
-            yield frame
+            yield frame if turn is None else replace(frame, map_T_camera=turn @ frame.map_T_camera)
         if count == 0:
             raise InputError(f"{self.name}: no frame could be used ({self.summary() or 'nothing in the chosen time'})")
 
