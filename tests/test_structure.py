@@ -18,7 +18,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"errors", "labels", "geometry", "numba_cache"},
     {"types", "config", "tf_buffer", "image_codec", "cloud_codec"},
-    {"cloud", "cloud_kernels", "registration", "models", "mapping", "sources", "simulation"},
+    {"cloud", "cloud_kernels", "detections3d", "registration", "tracking", "models", "mapping", "sources", "simulation"},
     {"costmap", "evaluation"},
     {"pipeline", "replay", "training"},
     {"cli", "ros"},
@@ -26,7 +26,7 @@ LAYERS = [
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 APART = {
     "mapping": {"models", "sources", "cloud"},
-    "models": {"mapping", "sources", "cloud"},
+    "models": {"mapping", "sources", "cloud", "detections3d", "tracking"},
     "sources": {"models", "mapping"},
 }
 MESSAGE_PACKAGES = {

@@ -83,6 +83,42 @@ class SegmentationConfig(_Checked):
 
 
 @dataclass(frozen=True)
+class DetectionConfig(_Checked):
+    """Which network finds objects in the images, and which of them count."""
+
+    model: str = param("default", "Registry name, or package.module:function")
+    device: str = param("auto", "Where the network runs: auto, cpu, cuda or cuda:N")
+    backend: str = param("auto", "What runs it", choices=("auto", "torch", "onnx"))
+    weights: str = param("", "Weights file (.safetensors); empty searches the package and the user's cache")
+    labels: str = param("", "Label set of a user's network: name of a shipped set or a YAML file")
+    input_width: int = param(0, "Width of the network's input, pixels; 0 for the network's own", 0, 8192)
+    input_height: int = param(0, "Height of the network's input, pixels; 0 for the network's own", 0, 8192)
+    score_threshold: float = param(0.3, "Objects below this score are dropped", 0.0, 1.0)
+    iou_threshold: float = param(
+        0.45, "Of two boxes of a class that overlap by more than this share, the less sure one is dropped", 0.0, 1.0
+    )
+    max_detections: int = param(100, "The surest objects of an image are kept, at most this many", 1, 1000)
+    classes: str = param("", "Names of the classes to keep, separated by commas; empty keeps all")
+    num_threads: int = param(0, "CPU threads of the network; 0 leaves it to the library", 0, 256)
+
+
+@dataclass(frozen=True)
+class BoxConfig(_Checked):
+    """How detections become boxes in space, and how these are followed over time."""
+
+    min_points: int = param(20, "Objects with fewer depth pixels get no box", 1, 100000)
+    min_range: float = param(0.1, "Nearer depth is ignored, m", 0.0)
+    max_range: float = param(0.0, "Farther depth is ignored, m; 0 for no limit", 0.0)
+    min_depth: float = param(0.1, "Depth this near to an object's median always counts to it, m", 0.001, 10.0)
+    percentile: float = param(
+        5.0, "A box reaches from this percentile of the points' coordinates to 100 minus it", 0.0, 40.0
+    )
+    track_distance: float = param(0.6, "An object is the one last seen within this distance of here, m", 0.01, 100.0)
+    track_memory: float = param(2.0, "How long an object keeps its id unseen, s", 0.1, 3600.0)
+    min_sightings: int = param(2, "An object gets its id when it is seen this often", 1, 100)
+
+
+@dataclass(frozen=True)
 class CloudConfig(_Checked):
     """How depth becomes labeled points."""
 
@@ -147,27 +183,40 @@ class FreeColorConfig(MarkerColorConfig):
 
 
 @dataclass(frozen=True)
-class OctomapServerConfig(_Checked):
-    """What octomap_server can do besides :class:`OctomapConfig`; its names and defaults."""
+class CloudFilterConfig(_Checked):
+    """Which points of an incoming cloud count; names and defaults as octomap_server's.
 
-    compress_map: bool = param(True, "Publish and save the map pruned: eight equal voxels become one")
-    incremental_2D_projection: bool = param(False, "Project only what changed since the last projected_map")
+    Limits are of the map frame, with ``filter_ground_plane`` of the base frame.
+    """
+
+    point_cloud_min_x: float = param(-MAX_FLOAT, "Points below this x are ignored, m")
+    point_cloud_max_x: float = param(MAX_FLOAT, "Points above this x are ignored, m")
+    point_cloud_min_y: float = param(-MAX_FLOAT, "Points below this y are ignored, m")
+    point_cloud_max_y: float = param(MAX_FLOAT, "Points above this y are ignored, m")
+    point_cloud_min_z: float = param(-100.0, "Points below this z are ignored, m")
+    point_cloud_max_z: float = param(100.0, "Points above this z are ignored, m")
+    filter_ground_plane: bool = param(False, "Points of the ground plane clear the way to them and mark nothing")
+    ground_filter: GroundFilterConfig = section(GroundFilterConfig)
+
+
+@dataclass(frozen=True)
+class OctomapServerConfig(_Checked):
+    """How the map is shown and projected; names and defaults as octomap_server's."""
+
+    compress_map: bool = param(True, "Without effect, for octomap_server's users: the map is always pruned")
+    incremental_2D_projection: bool = param(
+        False, "Without effect, for octomap_server's users: projected_map is always complete"
+    )
     max_depth: int = param(16, "Depth down to which the map is shown and projected; 16 is single voxels", 1, 16)
-    point_cloud_min_x: float = param(-MAX_FLOAT, "Points below this x are ignored, m, frame of the filter")
-    point_cloud_max_x: float = param(MAX_FLOAT, "Points above this x are ignored, m, frame of the filter")
-    point_cloud_min_y: float = param(-MAX_FLOAT, "Points below this y are ignored, m, frame of the filter")
-    point_cloud_max_y: float = param(MAX_FLOAT, "Points above this y are ignored, m, frame of the filter")
-    point_cloud_min_z: float = param(-100.0, "Points below this z are ignored, m, frame of the filter")
-    point_cloud_max_z: float = param(100.0, "Points above this z are ignored, m, frame of the filter")
     occupancy_min_z: float = param(-100.0, "Voxels below this z are neither shown nor projected, m")
     occupancy_max_z: float = param(100.0, "Voxels above this z are neither shown nor projected, m")
     min_x_size: float = param(0.0, "Least extent of projected_map along x, m", 0.0, 10000.0)
     min_y_size: float = param(0.0, "Least extent of projected_map along y, m", 0.0, 10000.0)
     filter_speckles: bool = param(False, "Neither show nor project occupied voxels without an occupied neighbor")
-    filter_ground_plane: bool = param(False, "Points of the ground plane clear the way to them and mark nothing")
-    ground_filter: GroundFilterConfig = section(GroundFilterConfig)
-    use_height_map: bool = param(False, "Color the markers by height")
-    colored_map: bool = param(False, "Color the markers by class")
+    use_height_map: bool = param(False, "Color the markers by height, also those with a class")
+    colored_map: bool = param(
+        False, "Without effect, for octomap_server's users: what has a class always has its color"
+    )
     color_factor: float = param(0.8, "Share of the color circle that heights run through", 0.0, 1.0)
     color: MarkerColorConfig = section(MarkerColorConfig)
     color_free: FreeColorConfig = section(FreeColorConfig)

@@ -51,6 +51,7 @@ class Detections:
         labels: (N,) integer ids.
         label_set: what the ids mean.
         masks: (N, H, W) bool, or None.
+        keypoints: (N, K, 3) float32 x, y in pixels and score, or None.
     """
 
     boxes: NDArray[np.float32]
@@ -58,6 +59,7 @@ class Detections:
     labels: NDArray[np.integer]
     label_set: LabelSet
     masks: NDArray[np.bool_] | None = None
+    keypoints: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -68,6 +70,52 @@ class Detections:
             )
         if self.masks is not None and (self.masks.ndim != 3 or len(self.masks) != count):
             raise InputError(f"detections: expected masks ({count}, H, W), got {self.masks.shape}")
+        shape = None if self.keypoints is None else self.keypoints.shape
+        if shape is not None and (len(shape) != 3 or shape[0] != count or shape[2] != 3):
+            raise InputError(f"detections: expected keypoints ({count}, K, 3), got {shape}")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Detections3D:
+    """Objects as upright boxes in space, N of them.
+
+    Attributes:
+        centers: (N, 3) float32, meters, in the frame ``frame_id``.
+        sizes: (N, 3) float32, meters, along the box's own x, y and z; positive.
+        yaws: (N,) float32, radians, rotation of the box about the frame's z axis.
+        scores: (N,) float32 in (0, 1).
+        labels: (N,) integer ids.
+        label_set: what the ids mean.
+        ids: (N,) int64, the same for an object from frame to frame; −1 where it is not (yet) tracked.
+        stamp_ns: time of the image, nanoseconds.
+        frame_id: name of the frame of the coordinates.
+    """
+
+    centers: NDArray[np.float32]
+    sizes: NDArray[np.float32]
+    yaws: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.integer]
+    label_set: LabelSet
+    ids: NDArray[np.int64]
+    stamp_ns: int = 0
+    frame_id: str = "map"
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        shapes = {"centers": (count, 3), "sizes": (count, 3)}
+        for name in ("centers", "sizes", "yaws", "scores", "labels", "ids"):
+            expected, got = shapes.get(name, (count,)), getattr(self, name).shape
+            if got != expected:
+                raise InputError(f"3-D detections: expected {name} {expected}, got {got}")
+        if not (np.isfinite(self.centers).all() and np.isfinite(self.sizes).all() and (self.sizes > 0).all()):
+            raise InputError("3-D detections: expected finite centers and positive finite sizes, got others")
+
+    def __len__(self) -> int:
+        return len(self.scores)
 
 
 @dataclass(frozen=True, slots=True)

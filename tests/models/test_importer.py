@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tiny_networks import onnx_file, random_arrays
 from perception.cli.main import main
 from perception.errors import InputError
 from perception.models.cards import shipped_card
-from perception.models.importer import import_deeplab
+from perception.models.importer import import_network
 from perception.models.weights import load_arrays
 
 onnx = pytest.importorskip("onnx")
@@ -40,7 +41,7 @@ def full_network(path, grid="asymmetric"):
 
 def test_import_keeps_every_tensor_under_its_name(tmp_path):
     arrays = full_network(tmp_path / "net.onnx")
-    report = import_deeplab(tmp_path / "net.onnx", tmp_path / "x.safetensors", "float32")
+    report = import_network(tmp_path / "net.onnx", tmp_path / "x.safetensors", "float32")
     assert (report.num_classes, report.tensors, report.label_agreement) == (5, 120, 1.0)
     found = load_arrays(tmp_path / "x.safetensors")
     assert found.keys() == arrays.keys()
@@ -49,7 +50,7 @@ def test_import_keeps_every_tensor_under_its_name(tmp_path):
 
 def test_half_precision_keeps_biases_and_depthwise_weights_whole(tmp_path):
     arrays = full_network(tmp_path / "net.onnx")
-    import_deeplab(tmp_path / "net.onnx", tmp_path / "x.safetensors", "float16")
+    import_network(tmp_path / "net.onnx", tmp_path / "x.safetensors", "float16")
     found = load_arrays(tmp_path / "x.safetensors")
     np.testing.assert_array_equal(found["stem.bias"], arrays["stem.bias"])
     np.testing.assert_array_equal(found["blocks.3.depthwise.weight"], arrays["blocks.3.depthwise.weight"])
@@ -59,8 +60,10 @@ def test_half_precision_keeps_biases_and_depthwise_weights_whole(tmp_path):
 
 def test_import_refuses_a_network_that_computes_something_else(tmp_path):
     full_network(tmp_path / "net.onnx", grid="half_pixel")
-    with pytest.raises(InputError, match=r"expected the logits .* they differ by .*; this is another network"):
-        import_deeplab(tmp_path / "net.onnx", tmp_path / "x.safetensors")
+    with pytest.raises(
+        InputError, match=r"expected the outputs of DeepLabV3.* they differ by .*; this is another network"
+    ):
+        import_network(tmp_path / "net.onnx", tmp_path / "x.safetensors")
     assert not (tmp_path / "x.safetensors").exists()
 
 
@@ -83,11 +86,11 @@ def test_import_refuses_what_is_not_that_network(tmp_path, capsys):
     expected = {
         "bad.onnx": "expected an ONNX file with its weights inside",
         "no.onnx": "expected an ONNX file with its weights inside",
-        "tiny.onnx": "expected 60 convolutions, got 1; another network",
+        "tiny.onnx": "expected 60 (DeepLabV3+ on MobileNetV2) or 113 (YOLOX-Nano) convolutions, got 1; another network",
     }
     for name, message in expected.items():
-        with pytest.raises(InputError, match=message):
-            import_deeplab(tmp_path / name, tmp_path / "x.safetensors")
+        with pytest.raises(InputError, match=re.escape(message)):
+            import_network(tmp_path / name, tmp_path / "x.safetensors")
         assert main(["weights", "import", str(tmp_path / name), "--output", str(tmp_path / "x.safetensors")]) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "x.safetensors").exists()

@@ -1,7 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks: images in, labels out. Nothing here imports PyTorch or ONNX Runtime before a network is made."""
+"""Networks: images in, labels or objects out. Nothing here imports PyTorch or ONNX Runtime before a network is made."""
 
 from perception.models.base import Detector, Segmenter
+from perception.models.detectors import DETECTORS, create_detector, detector_from_config
+from perception.models.instances import label_image_of
 from perception.models.registry import SEGMENTERS, create_segmenter, segmenter_from_config
 
-__all__ = ["SEGMENTERS", "Detector", "Segmenter", "create_segmenter", "segmenter_from_config"]
+__all__ = [
+    "DETECTORS",
+    "SEGMENTERS",
+    "Detector",
+    "Segmenter",
+    "create_detector",
+    "create_segmenter",
+    "detector_from_config",
+    "label_image_of",
+    "segmenter_from_config",
+]

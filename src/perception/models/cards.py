@@ -15,6 +15,8 @@ from perception.errors import InputError
 from perception.models.decoding import InputSpec
 from perception.models.weights import WeightsSource
 
+OUTPUTS = ("logits", "probabilities", "labels", "detections")
+
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -24,7 +26,7 @@ class ModelCard:
         name: of the card.
         labels: name or path of the label set of its classes.
         input: what it wants to see.
-        output: "logits", "probabilities" or "labels".
+        output: "logits", "probabilities", "labels" or "detections".
         weights: where its tensors come from; None where the network file holds them.
         license: SPDX identifier of the weights.
         about: free facts for people: source, training data, accuracy, changes made.
@@ -39,10 +41,8 @@ class ModelCard:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.output not in ("logits", "probabilities", "labels"):
-            raise InputError(
-                f"model card {self.name}: expected output 'logits', 'probabilities' or 'labels', got {self.output!r}"
-            )
+        if self.output not in OUTPUTS:
+            raise InputError(f"model card {self.name}: expected output to be one of {OUTPUTS}, got {self.output!r}")
 
     def with_input_size(self, size: tuple[int, int] | None) -> ModelCard:
         """A copy for another input (height, width); None keeps the card's own."""

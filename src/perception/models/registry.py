@@ -11,6 +11,7 @@ from perception.config import SegmentationConfig
 from perception.errors import InputError
 from perception.models.base import Segmenter
 from perception.models.deeplab_segmenter import build_deeplab_segmenter
+from perception.models.instances import INSTANCE_SEGMENTERS
 from perception.models.label_map import LabelMap, MappedSegmenter
 from perception.models.onnx_model import build_onnx_segmenter
 from perception.models.options import ModelOptions
@@ -21,6 +22,7 @@ SEGMENTERS: dict[str, Callable[[ModelOptions], Segmenter]] = {
     "default": build_deeplab_segmenter,
     "deeplabv3plus_mobilenetv2": build_deeplab_segmenter,
     **TORCHVISION_SEGMENTERS,
+    **INSTANCE_SEGMENTERS,
 }
 """Name → builder. Programs may add their own."""
 

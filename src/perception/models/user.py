@@ -73,6 +73,16 @@ def build_user_segmenter(spec: str, options: ModelOptions) -> UserSegmenter:
     Raises:
         InputError: no such function, it fails, or what it returns cannot be called or has no label set.
     """
+    device, predict, label_set = load_user_network(spec, options)
+    return UserSegmenter(spec, device, predict, label_set)
+
+
+def load_user_network(spec: str, options: ModelOptions) -> tuple[str, Callable[[Any], Any], LabelSet]:
+    """Call a user's function; returns the device that it was given, what it made, and what its labels mean.
+
+    Raises:
+        InputError: as :func:`build_user_segmenter` says.
+    """
     module_name, _, function_name = spec.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
@@ -91,7 +101,7 @@ def build_user_segmenter(spec: str, options: ModelOptions) -> UserSegmenter:
             f"network {spec}: expected a callable with a LabelSet as its attribute 'label_set', or the option "
             f"'labels', got {type(predict).__name__}"
         )
-    return UserSegmenter(spec, device, predict, label_set)
+    return device, predict, label_set
 
 
 def choose_device(device: str) -> str:
