@@ -104,14 +104,16 @@ def costmap_picture(path: Path, grid: CostGrid, trajectory: Sequence[NDArray[Any
     """
     import matplotlib
 
-    height, width = grid.data.shape
+    positions = np.asarray(trajectory, np.float64).reshape(-1, 3)[:, :2]
+    cells = (positions - grid.origin) / grid.resolution - 0.5
+    data, first = _cropped(grid.data, cells)
+    height, width = data.shape
     table = (255 * matplotlib.colormaps["YlOrRd"](np.linspace(0, 0.85, 101))[:, :3]).astype(np.uint8)
     table[0], table[100] = (255, 255, 255), (35, 30, 40)
     image = np.full((height, width, 3), 190, np.uint8)
-    known = grid.data >= 0
-    image[known] = table[grid.data[known]]
-    positions = np.asarray(trajectory, np.float64).reshape(-1, 3)[:, :2]
-    cells = (positions - grid.origin) / grid.resolution - 0.5
+    known = data >= 0
+    image[known] = table[data[known]]
+    cells = cells - first
     legend = [((255, 255, 255), "free"), (table[50], "costly"), (table[100], "lethal"), ((190, 190, 190), "unknown")]
     _figure(
         path,
@@ -121,6 +123,18 @@ def costmap_picture(path: Path, grid: CostGrid, trajectory: Sequence[NDArray[Any
         pixels_per_meter=1 / grid.resolution,
         path_pixels=np.stack([cells[:, 0], height - 1 - cells[:, 1]], axis=1),
     )
+
+
+def _cropped(data: NDArray[np.int8], cells: NDArray[Any]) -> tuple[NDArray[np.int8], tuple[int, int]]:
+    """The part of a grid that is known or was visited, with a margin, and its first column and row."""
+    rows, columns = np.nonzero(data >= 0)
+    inside = np.vstack([np.stack([columns, rows], axis=1), cells.reshape(-1, 2)])
+    if not len(inside):
+        return data, (0, 0)
+    limit = np.array([data.shape[1], data.shape[0]])
+    low = np.clip(np.floor(inside.min(axis=0)).astype(int) - 5, 0, limit - 1)
+    high = np.clip(np.ceil(inside.max(axis=0)).astype(int) + 6, low + 1, limit)
+    return data[low[1] : high[1], low[0] : high[0]], (int(low[0]), int(low[1]))
 
 
 def _figure(
@@ -168,4 +182,5 @@ def _scale_bar(axes: Any, width: int, height: int, pixels_per_meter: float) -> N
     x, y = 0.03 * width, 0.965 * height
     axes.plot([x, x + length * pixels_per_meter], [y, y], color="black", linewidth=4, solid_capstyle="butt")
     text = f"{length:g} m" if length >= 1 else f"{length * 100:g} cm"
-    axes.text(x, y - 0.012 * height, text, fontsize=11, va="bottom")
+    backing = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1.5}
+    axes.text(x, y - 0.012 * height, text, fontsize=11, va="bottom", bbox=backing)
