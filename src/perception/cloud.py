@@ -92,14 +92,15 @@ def moving_mask(labels: LabelImage, min_confidence: float = 0.0, margin: int = 0
     Returns:
         (H, W) uint8, 1 on things that move; (0, 0) when there are none.
     """
+    from perception.cloud_kernels import find_moving
+
     moves = labels.label_set.moves
     if not moves.any():
         return NO_MASK
-    # One more row, which −1 picks.
-    mask = np.append(moves, False).astype(np.uint8)[labels.labels]
-    if min_confidence > 0:
-        mask &= labels.confidence >= min_confidence
-    if not mask.any():
+    ids, confidence = _checked_labels(labels, labels.labels.shape)
+    table = np.concatenate([[False], moves]).astype(np.uint8)
+    mask, found = find_moving(ids, confidence, table, np.float32(min_confidence))
+    if not found:
         return NO_MASK
     if margin > 0:
         import cv2

@@ -26,22 +26,24 @@ def far_side_of_edges(depth, ratio, radius):
     mask = np.zeros((height, width), np.uint8)
     scale = np.float32(1.0 + ratio)
     for v in range(height):
-        up, down = max(v - 1, 0), min(v + 1, height - 1)
-        for u in range(width):
-            z = depth[v, u]
-            left, right = depth[v, max(u - 1, 0)], depth[v, min(u + 1, width - 1)]
-            above, below = depth[up, u], depth[down, u]
-            # Bitwise, so that the loop has no branches; every comparison with NaN is false.
-            behind = (
-                ((left > 0) & (z > left * scale))
-                | ((right > 0) & (z > right * scale))
-                | ((above > 0) & (z > above * scale))
-                | ((below > 0) & (z > below * scale))
-            )
-            mask[v, u] = behind & (z < np.inf)
+        row, behind = depth[v], mask[v]
+        if v > 0:
+            _mark_behind(row, depth[v - 1], scale, behind)
+        if v + 1 < height:
+            _mark_behind(row, depth[v + 1], scale, behind)
+        _mark_behind(row[1:], row[:-1], scale, behind[1:])
+        _mark_behind(row[:-1], row[1:], scale, behind[:-1])
     if radius > 1:
         _widen_to_the_far_side(depth, scale, radius - 1, mask)
     return mask
+
+
+@njit(cache=True, nogil=True)
+def _mark_behind(row, neighbors, scale, behind):
+    """Set where a pixel is behind its neighbor; bitwise, so that the loop has no branches, and false for NaN."""
+    for u in range(row.shape[0]):
+        z, near = row[u], neighbors[u]
+        behind[u] |= np.uint8((near > 0) & (z > near * scale) & (z < np.inf))
 
 
 @njit(cache=True, nogil=True)
@@ -56,6 +58,30 @@ def _widen_to_the_far_side(depth, scale, margin, mask):
                     # 2 marks what was added here, so that it does not spread again.
                     if mask[y, x] == 0 and depth[y, x] * scale >= depth[v, u]:
                         mask[y, x] = 2
+
+
+@njit(cache=True, nogil=True)
+def find_moving(labels, confidence, moves, least):
+    """Pixels of classes that move.
+
+    Args:
+        labels: (H, W) int32, −1 for none.
+        confidence: (H, W) float32.
+        moves: (C + 1,) uint8, label −1 first, then each class.
+        least: float32, pixels with less confidence do not count.
+
+    Returns:
+        (H, W) uint8, and whether there is any.
+    """
+    height, width = labels.shape
+    mask = np.empty((height, width), np.uint8)
+    found = np.uint8(0)
+    for v in range(height):
+        for u in range(width):
+            moving = moves[labels[v, u] + 1] & np.uint8(confidence[v, u] >= least)
+            mask[v, u] = moving
+            found |= moving
+    return mask, found != 0
 
 
 @njit(cache=True, nogil=True)
@@ -98,18 +124,19 @@ def lift_pixels(depth, ray_x, ray_y, labels, confidence, color, moving, unsure, 
         for u in range(0, width, stride):
             z = depth[v, u]
             x = ray_x[u]
-            norm = np.sqrt(x * x + y * y + np.float32(1.0))
+            square = x * x + y * y + np.float32(1.0)
             if not (z > 0 and z < np.inf):
                 if empty_length > 0 and ((z == np.inf and clear_infinite) or (z == 0 and clear_zero)):
-                    scale = empty_length / norm
+                    scale = empty_length / np.sqrt(square)
                     clear[m, 0], clear[m, 1], clear[m, 2] = x * scale, y * scale, scale
                     m += 1
                 continue
-            distance = z * norm
-            if distance < nearest:
+            # Squares spare a root for every pixel.
+            square_range = z * z * square
+            if square_range < nearest * nearest:
                 continue
-            if distance > farthest:
-                scale = farthest / norm
+            if square_range > farthest * farthest:
+                scale = farthest / np.sqrt(square)
                 clear[m, 0], clear[m, 1], clear[m, 2] = x * scale, y * scale, scale
                 m += 1
                 continue
