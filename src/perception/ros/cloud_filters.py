@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from perception.config import GroundFilterConfig, OctomapServerConfig
+from perception.config import CloudFilterConfig, GroundFilterConfig
 
 MIN_POINTS = 50
 """A ground plane is looked for in clouds of at least so many points."""
@@ -14,7 +14,7 @@ MAX_TRIALS = 200
 MIN_PLANE_POINTS = 10
 
 
-def within_limits(points: NDArray[np.float32], config: OctomapServerConfig) -> NDArray[np.bool_]:
+def within_limits(points: NDArray[np.float32], config: CloudFilterConfig) -> NDArray[np.bool_]:
     """(N,) points (N, 3) between ``point_cloud_min_*`` and ``point_cloud_max_*``; False for NaN."""
     low = np.array([config.point_cloud_min_x, config.point_cloud_min_y, config.point_cloud_min_z])
     high = np.array([config.point_cloud_max_x, config.point_cloud_max_y, config.point_cloud_max_z])

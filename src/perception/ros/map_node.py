@@ -45,6 +45,14 @@ class MapNode(PerceptionNode):
         """An empty map."""
         raise NotImplementedError
 
+    def read_parameters(self) -> None:
+        """Keep what is needed for every frame; again after each change."""
+        self._server = self.parameters.config("server")
+        self._output = self.parameters.config("output")
+        octomap = self.parameters.config("octomap")
+        self.frame_id: str = octomap.frame_id
+        self.base_frame_id: str = octomap.base_frame_id
+
     # What subclasses use.
 
     def load(self) -> None:
@@ -62,7 +70,7 @@ class MapNode(PerceptionNode):
 
     def setup(self) -> None:
         """Make the map, load what ``octomap_path`` names, advertise topics and services."""
-        self._read_parameters()
+        self.read_parameters()
         self.use_pipeline(self.make_pipeline(self.config()))
         self._outputs = MapOutputs(self, self._server.latch, self._wake)
         self._costmap = CostmapOutput(self, self._server.latch, self._wake)
@@ -116,7 +124,7 @@ class MapNode(PerceptionNode):
     def parameters_changed(self, names: set[str]) -> None:
         """Apply parameters between two scans."""
         with self.lock:
-            self._read_parameters()
+            self.read_parameters()
             pipeline = self.pipeline
             if pipeline is None:
                 return
@@ -283,11 +291,6 @@ class MapNode(PerceptionNode):
             label.name: int(self.get_parameter(f"{CLASS_PREFIX}{label.name}{COST_SUFFIX}").value or 0)
             for label in label_set.classes
         }
-
-    def _read_parameters(self) -> None:
-        self._server = self.parameters.config("server")
-        self._output = self.parameters.config("output")
-        self.frame_id: str = self.parameters.config("octomap").frame_id
 
 
 def _tree_options(pipeline: PerceptionPipeline) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from perception.config import (
     CloudConfig,
+    CloudFilterConfig,
     CostmapConfig,
     OctomapConfig,
     OctomapServerConfig,
@@ -64,6 +65,7 @@ GROUPS: dict[str, tuple[type, str]] = {
     "server": (OctomapServerConfig, ""),
     "input": (InputConfig, ""),
     "label_input": (LabelInputConfig, ""),
+    "cloud_filter": (CloudFilterConfig, ""),
     "cloud_input": (CloudInputConfig, ""),
     "output": (MapOutputConfig, ""),
 }

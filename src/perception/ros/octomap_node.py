@@ -55,7 +55,7 @@ class OctomapNode(MapNode):
     ``clear_in`` brings ends of rays that met nothing, of the same stamp; it counts once somebody publishes it.
     """
 
-    parameter_groups = (*MAP_GROUPS, "cloud_input", "label_input")
+    parameter_groups = (*MAP_GROUPS, "cloud_filter", "cloud_input", "label_input")
     single_parameters = ("cloud.transform_timeout",)
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -84,14 +84,19 @@ class OctomapNode(MapNode):
         if self.worker is not None:
             self._sync.clear()
 
+    def read_parameters(self) -> None:
+        """Read the filters' too."""
+        super().read_parameters()
+        self._filter = self.parameters.config("cloud_filter")
+        self._min_range: float = self.parameters.config("cloud_input").min_range
+
     def resolve(self, frame: CloudMessages) -> tuple[Transform, Transform | None]:
         """``map_T_sensor`` and, for the ground filter, ``base_T_sensor``."""
         sensor = frame.cloud.header.frame_id
         map_T_sensor = self.transforms.lookup(self.frame_id, sensor, frame.stamp_ns)
-        if not self._server.filter_ground_plane:
+        if not self._filter.filter_ground_plane:
             return map_T_sensor, None
-        base = self.parameters.config("octomap").base_frame_id
-        return map_T_sensor, self.transforms.lookup(base, sensor, frame.stamp_ns)
+        return map_T_sensor, self.transforms.lookup(self.base_frame_id, sensor, frame.stamp_ns)
 
     def process(self, frame: CloudMessages, needs: tuple[Transform, Transform | None]) -> None:
         """Take one cloud into the map."""
@@ -124,14 +129,13 @@ class OctomapNode(MapNode):
         points = map_T_sensor.apply(cloud.points)
         # With the ground filter octomap_server's limits are of the base frame.
         judged = points if base_T_sensor is None else base_T_sensor.apply(cloud.points)
-        keep = np.isfinite(cloud.points).all(axis=1) & cloud_filters.within_limits(judged, self._server)
-        min_range = self.parameters.config("cloud_input").min_range
-        if min_range > 0:
-            keep &= cloud_filters.beyond(cloud.points, min_range)
+        keep = np.isfinite(cloud.points).all(axis=1) & cloud_filters.within_limits(judged, self._filter)
+        if self._min_range > 0:
+            keep &= cloud_filters.beyond(cloud.points, self._min_range)
         ends = [map_T_sensor.apply(free)] if len(free) else []
         if base_T_sensor is not None:
             candidates = np.flatnonzero(keep)
-            ground = candidates[cloud_filters.ground_plane(judged[candidates], self._server.ground_filter)]
+            ground = candidates[cloud_filters.ground_plane(judged[candidates], self._filter.ground_filter)]
             ends.append(points[ground])
             keep[ground] = False
         select = slice(None) if keep.all() else keep

@@ -102,9 +102,8 @@ class PipelineNode(MapNode):
 
     def _floor_height(self, stamp_ns: int) -> float:
         """Height of the robot's base; where the ground is not known, the floor is taken to be there, else at 0."""
-        base_frame = self.config().octomap.base_frame_id
         try:
-            return float(self.transforms.lookup(self.frame_id, base_frame, stamp_ns).translation[2])
+            return float(self.transforms.lookup(self.frame_id, self.base_frame_id, stamp_ns).translation[2])
         except TransformError:
             return 0.0
 
