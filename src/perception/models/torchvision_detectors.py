@@ -114,6 +114,8 @@ def build_torchvision_detector(architecture: str, options: DetectorOptions) -> T
     """
     if options.backend == "onnx":
         raise InputError(f"network {architecture}: expected backend torch or auto, got onnx; it runs on PyTorch only")
+    if options.input_size is not None and architecture.startswith("ssd"):
+        raise InputError(f"network {architecture}: its input size is fixed, got {options.input_size}")
     torch = require("torch", "torch", f"network {architecture}")
     require("torchvision", "torch", f"network {architecture}")
     _, device = choose_backend("torch", options.device)
@@ -126,7 +128,7 @@ def build_torchvision_detector(architecture: str, options: DetectorOptions) -> T
     module = create_module(architecture, len(ids))
     path = find_weights(card.weights, options.weights, options.download)
     _load(module, load_arrays(path), str(path))
-    _configure(module, architecture, options)
+    _configure(module, options)
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
     return TorchvisionDetector(architecture, device, label_set, ids, module.to(place).eval(), options)
@@ -164,15 +166,13 @@ def _load(module: Any, arrays: dict[str, NDArray[Any]], what: str) -> None:
     module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, strict=False)
 
 
-def _configure(module: Any, architecture: str, options: DetectorOptions) -> None:
+def _configure(module: Any, options: DetectorOptions) -> None:
     """Set thresholds and input size; torchvision keeps those of R-CNNs in another place than those of others."""
     place = getattr(module, "roi_heads", module)
     place.score_thresh = options.score_threshold
     place.nms_thresh = options.iou_threshold
     place.detections_per_img = options.max_detections
     if options.input_size is not None:
-        if architecture.startswith("ssd"):
-            raise InputError(f"network {architecture}: its input size is fixed, got {options.input_size}")
         module.transform.min_size = (min(options.input_size),)
         module.transform.max_size = max(options.input_size)
 
