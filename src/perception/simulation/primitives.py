@@ -19,7 +19,8 @@ def quad(
         right: (3,) edge along the texture's u.
         up: (3,) edge along its v.
         material: how it looks.
-        texture_size: meters that one texture covers, repeated; None spans the texture over the rectangle.
+        texture_size: meters that one texture covers, repeated from the map's origin on, so that neighbors fit; None
+            spans the texture over the rectangle.
     """
     corner, right, up = (np.asarray(value, np.float64) for value in (corner, right, up))
     vertices = np.array([corner, corner + right, corner + right + up, corner + up])
@@ -27,7 +28,8 @@ def quad(
     normal /= max(float(np.linalg.norm(normal)), 1e-12)
     uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)
     if texture_size is not None:
-        uv = uv * (np.linalg.norm(right), np.linalg.norm(up)) / texture_size
+        along, upward = right / np.linalg.norm(right), up / np.linalg.norm(up)
+        uv = vertices @ np.stack([along, upward], 1) / texture_size
     faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
     return Part(
         vertices.astype(np.float32), np.tile(normal, (4, 1)).astype(np.float32), uv.astype(np.float32), faces, material
@@ -62,13 +64,13 @@ def cylinder_model(radius: float, length: float, material: Material, sides: int 
     angle = np.linspace(0, 2 * np.pi, sides + 1)
     ring = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], 1)
     low, high = ring * radius - (0, 0, length / 2), ring * radius + (0, 0, length / 2)
-    mantle = _surface(np.stack([low, high]), np.stack([ring, ring]), material)
+    mantle = surface(np.stack([low, high]), np.stack([ring, ring]), material)
     caps = []
     for edge, z in ((low, -1.0), (high, 1.0)):
         center = np.zeros_like(edge)
         center[:, 2] = edge[:, 2]
         normal = np.tile((0.0, 0.0, z), (len(edge), 1))
-        caps.append(_surface(np.stack([center, edge]), np.stack([normal, normal]), material))
+        caps.append(surface(np.stack([center, edge]), np.stack([normal, normal]), material))
     return Model("cylinder", (mantle, *caps))
 
 
@@ -78,17 +80,22 @@ def sphere_model(radius: float, material: Material, sides: int = 32) -> Model:
         np.linspace(-np.pi / 2, np.pi / 2, sides // 2 + 1), np.linspace(0, 2 * np.pi, sides + 1), indexing="ij"
     )
     unit = np.stack([np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], -1)
-    return Model("sphere", (_surface(radius * unit, unit, material),))
+    return Model("sphere", (surface(radius * unit, unit, material),))
 
 
-def _surface(points: NDArray[np.float64], normals: NDArray[np.float64], material: Material) -> Part:
-    """A grid of (R, C, 3) points as triangles."""
+def surface(
+    points: NDArray[np.float64],
+    normals: NDArray[np.float64],
+    material: Material,
+    repeats: tuple[float, float] = (1.0, 1.0),
+) -> Part:
+    """A grid of (R, C, 3) points with normals as triangles; the texture repeats so often along columns and rows."""
     rows, columns = points.shape[:2]
     index = np.arange(rows * columns).reshape(rows, columns)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
     faces = np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
     v, u = np.meshgrid(np.linspace(0, 1, rows), np.linspace(0, 1, columns), indexing="ij")
-    uv = np.stack([u, v], -1).reshape(-1, 2)
+    uv = (np.stack([u, v], -1) * repeats).reshape(-1, 2)
     return Part(
         points.reshape(-1, 3).astype(np.float32),
         normals.reshape(-1, 3).astype(np.float32),

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from perception.errors import InputError
 from perception.geometry import PinholeCamera, Transform
+from perception.simulation.lighting import light_at, subdivided
 from perception.simulation.requirements import create_context
-from perception.simulation.scene import Part, Scene
-from perception.simulation.shaders import FRAGMENT_SHADER, MAX_LIGHTS, VERTEX_SHADER
+from perception.simulation.scene import Instance, Part, Scene
+from perception.simulation.shaders import FRAGMENT_SHADER, VERTEX_SHADER
 
 NEAR, FAR = 0.02, 100.0
 """Nothing nearer or farther is drawn, meters along the optical axis."""
@@ -26,12 +27,13 @@ _VERTEX = np.dtype(
         ("normal", "<f4", 3),
         ("uv", "<f4", 2),
         ("color", "u1", 4),
-        ("emission", "<f4"),
+        ("light_front", "<f4", 3),
+        ("light_back", "<f4", 3),
         ("instance", "<u4"),
     ]
 )
-_FORMAT = "3f 3f 2f 4f1 1f 1u4"
-_NAMES = ("in_position", "in_normal", "in_uv", "in_color", "in_emission", "in_instance")
+_FORMAT = "3f 3f 2f 4f1 3f 3f 1u4"
+_NAMES = ("in_position", "in_normal", "in_uv", "in_color", "in_light_front", "in_light_back", "in_instance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,24 @@ class View:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Triangles drawn at once: one texture; all that rests, or one thing that moves."""
+    """Triangles of one texture: of all that rests, or of one thing that moves.
+
+    ``instances`` (N,) and ``ends`` (N,) say whose indices end where, in the order of the buffer.
+    """
 
     vertex_array: Any
     texture: Any
     transparent: bool
     mover: int | None
+    instances: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def runs(self, visible: NDArray[np.bool_]) -> list[tuple[int, int]]:
+        """First index and number of indices of each run of visible instances."""
+        shown = np.concatenate([[False], visible[self.instances], [False]]).astype(np.int8)
+        starts, stops = (np.flatnonzero(np.diff(shown) == step) for step in (1, -1))
+        bounds = np.concatenate([[0], self.ends])
+        return [(int(bounds[a]), int(bounds[b] - bounds[a])) for a, b in zip(starts, stops, strict=True)]
 
 
 class Renderer:
@@ -80,7 +94,7 @@ class Renderer:
         self._textures: dict[int, Any] = {}
         self._targets: dict[tuple[int, int], tuple[Any, Any]] = {}
         self._batches = self._upload()
-        self._light()
+        self._corners = np.stack([_bounding_corners(instance) for instance in scene.instances])
 
     def render(self, camera: PinholeCamera, map_T_camera: Transform, seconds: float = 0.0) -> View:
         """Draw the scene.
@@ -106,9 +120,10 @@ class Renderer:
         world_to_clip = projection(camera) @ map_T_camera.inverse().matrix
         self._set("world_to_clip", world_to_clip)
         self._program["eye"].value = tuple(map_T_camera.translation.tolist())
-        moved = {i: instance.matrix_at(seconds) for i, instance in enumerate(self.scene.instances) if instance.motion}
+        moved = {i: item.motion(seconds).matrix for i, item in enumerate(self.scene.instances) if item.motion}
+        visible = self._visible(world_to_clip, moved)
         for batch in self._batches:
-            self._draw(batch, moved)
+            self._draw(batch, moved, visible)
         if resolved is not drawn:
             self._context.copy_framebuffer(resolved, drawn)
         return self._read(resolved, camera)
@@ -125,13 +140,27 @@ class Renderer:
     ) -> None:
         self.close()
 
-    def _draw(self, batch: _Batch, moved: dict[int, NDArray[np.float64]]) -> None:
+    def _visible(self, world_to_clip: NDArray[np.float64], moved: dict[int, NDArray[np.float64]]) -> NDArray[np.bool_]:
+        """(N,) whether an instance may be in the image: not all corners of its box beyond one side of the frustum."""
+        corners = self._corners.copy()
+        for i, matrix in moved.items():
+            corners[i] = corners[i] @ matrix.T
+        clip = corners @ world_to_clip.T
+        beyond = np.concatenate([clip[..., :3] > clip[..., 3:], clip[..., :3] < -clip[..., 3:]], axis=2)
+        return np.logical_not(beyond.all(axis=1).any(axis=-1))
+
+    def _draw(self, batch: _Batch, moved: dict[int, NDArray[np.float64]], visible: NDArray[np.bool_]) -> None:
+        runs = batch.runs(visible)
+        if not runs:
+            return
         context = self._context
         # Blending is for color alone: the other target holds integers, which OpenGL never blends.
         context.enable_only(context.DEPTH_TEST | (context.BLEND if batch.transparent else 0))
+        # Vertices are where things rest; what moves is taken from there.
         self._set("model_to_world", np.eye(4) if batch.mover is None else moved[batch.mover])
         batch.texture.use(0)
-        batch.vertex_array.render()
+        for first, count in runs:
+            batch.vertex_array.render(vertices=count, first=first)
 
     def _read(self, target: Any, camera: PinholeCamera) -> View:
         height, width = camera.size
@@ -164,7 +193,7 @@ class Renderer:
         )
 
     def _upload(self) -> list[_Batch]:
-        groups: dict[tuple[bool, int, int], list[NDArray[Any]]] = defaultdict(list)
+        groups: dict[tuple[bool, int, int], list[tuple[int, Part]]] = defaultdict(list)
         textures: dict[int, NDArray[np.uint8] | None] = {}
         for i, instance in enumerate(self.scene.instances):
             mover = i if instance.motion else -1
@@ -172,17 +201,26 @@ class Renderer:
                 texture = part.material.texture
                 key = 0 if texture is None else id(texture)
                 textures[key] = texture
-                # What moves stays where the model rests, and is moved when it is drawn.
-                matrix = np.eye(4) if instance.motion else instance.matrix
-                groups[part.material.transparent, key, mover].append(_corners(part, matrix, i))
-        batches = []
+                groups[part.material.transparent, key, mover].append((i, part))
         # Opaque ones first, so that transparent ones are laid over them.
-        for transparent, key, mover in sorted(groups):
-            data = np.concatenate(groups[transparent, key, mover])
-            buffer = self._context.buffer(data.tobytes())
-            array = self._context.vertex_array(self._program, [(buffer, _FORMAT, *_NAMES)])
-            batches.append(_Batch(array, self._texture(textures[key]), transparent, None if mover < 0 else mover))
-        return batches
+        return [
+            self._batch(groups[transparent, key, mover], self._texture(textures[key]), transparent, mover)
+            for transparent, key, mover in sorted(groups)
+        ]
+
+    def _batch(self, parts: list[tuple[int, Part]], texture: Any, transparent: bool, mover: int) -> _Batch:
+        parts = [(i, subdivided(part.transformed(self.scene.instances[i].matrix))) for i, part in parts]
+        vertices = np.concatenate([_vertices(part, instance, self.scene) for instance, part in parts])
+        offsets = np.cumsum([0] + [len(part.vertices) for _, part in parts])
+        indices = np.concatenate([part.faces.ravel() + offsets[i] for i, (_, part) in enumerate(parts)])
+        array = self._context.vertex_array(
+            self._program,
+            [(self._context.buffer(vertices.tobytes()), _FORMAT, *_NAMES)],
+            self._context.buffer(indices.astype(np.uint32).tobytes()),
+        )
+        ends = np.cumsum([part.faces.size for _, part in parts])
+        instances = np.array([instance for instance, _ in parts])
+        return _Batch(array, texture, transparent, None if mover < 0 else mover, instances, ends)
 
     def _texture(self, pixels: NDArray[np.uint8] | None) -> Any:
         if pixels is None:
@@ -192,18 +230,6 @@ class Renderer:
         texture.build_mipmaps()
         texture.filter = (self._context.LINEAR_MIPMAP_LINEAR, self._context.LINEAR)
         return texture
-
-    def _light(self) -> None:
-        lights = self.scene.lights[:MAX_LIGHTS]
-        names = ("position", "color", "lower", "upper", "attenuation")
-        table = np.zeros((len(names), MAX_LIGHTS, 3), np.float32)
-        for i, light in enumerate(lights):
-            table[:, i] = [getattr(light, name) for name in names]
-        for name, values in zip(names, table, strict=True):
-            self._program[f"light_{name}"].write(values.tobytes())
-        self._program["lights"].value = len(lights)
-        self._program["ambient"].value = self.scene.ambient
-        self._program["ground_share"].value = self.scene.ground_share
 
     def _set(self, name: str, matrix: NDArray[np.float64]) -> None:
         # OpenGL stores columns first.
@@ -223,13 +249,19 @@ def projection(camera: PinholeCamera) -> NDArray[np.float64]:
     return matrix
 
 
-def _corners(part: Part, matrix: NDArray[np.float64], instance: int) -> NDArray[Any]:
-    """Vertices of all triangles in a row, as the buffer holds them; instance ids count from 1."""
-    placed = part.transformed(matrix)
-    index = placed.faces.ravel()
-    data = np.empty(len(index), _VERTEX)
-    data["position"], data["normal"], data["uv"] = placed.vertices[index], placed.normals[index], placed.uv[index]
+def _vertices(part: Part, instance: int, scene: Scene) -> NDArray[Any]:
+    """Vertices as the buffer holds them; instance ids count from 1. What moves keeps the light of where it rests."""
+    data = np.empty(len(part.vertices), _VERTEX)
+    data["position"], data["normal"], data["uv"] = part.vertices, part.normals, part.uv
     data["color"] = np.clip(np.array(part.material.color) * 255 + 0.5, 0, 255).astype(np.uint8)
-    data["emission"] = part.material.emission
+    front, back = light_at(part.vertices, part.normals, scene, part.material.emission)
+    data["light_front"], data["light_back"] = front, back
     data["instance"] = instance + 1
     return data
+
+
+def _bounding_corners(instance: Instance) -> NDArray[np.float64]:
+    """(8, 4) homogeneous corners of an instance's box in the map, where it rests."""
+    lower, upper = instance.model.bounds
+    corners = np.where(np.indices((2, 2, 2)).reshape(3, 8).T, upper, lower)
+    return np.hstack([corners, np.ones((8, 1))]) @ instance.matrix.T

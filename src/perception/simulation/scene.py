@@ -168,7 +168,7 @@ class Scene:
         name: short name.
         label_set: what the labels of the instances mean.
         instances: the things; an instance's id is its place in this tuple.
-        lights: at most 32 are used.
+        lights: lamps and windows.
         ambient: (3,) linear light from above; from below comes ``ground_share`` of it.
         ground_share: as said, 0 to 1.
         background: (3,) sRGB 0 to 1 where nothing is.
