@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from perception.config import CloudConfig
 from perception.errors import InputError
 from perception.geometry import PinholeCamera
-from perception.labels import LabelClass, LabelSet
+from perception.labels import UNLABELED, LabelClass, LabelSet
 from perception.types import LabeledCloud, LabelImage
 
 NO_MASK = np.zeros((0, 0), np.uint8)
@@ -58,27 +58,22 @@ def label_cloud(
 
     config = CloudConfig() if config is None else config
     depth = _checked_depth(depth, camera)
-    ids, confidence = _checked_labels(labels, depth.shape)
+    _check_same_size(labels, color, depth.shape)
     moving = moving_mask(labels, min_confidence, config.moving_margin) if labels is not None else NO_MASK
-    unsure = NO_MASK
-    if ids.size and config.edge_threshold > 0 and config.edge_radius > 0:
-        unsure = cloud_kernels.far_side_of_edges(depth, config.edge_threshold, config.edge_radius)
-    farthest = config.max_range if config.max_range > 0 else np.inf
-    empty_length = config.max_range if config.max_range > 0 else max(no_return_range, 0.0)
-    points, colors, point_labels, sure, pixels, clear, movers = cloud_kernels.lift_pixels(
+    points, pixels, clear, movers = cloud_kernels.lift_pixels(
         depth,
         *_ray_tables(camera),
-        ids,
-        confidence,
-        _checked_color(color, depth.shape),
         moving,
-        unsure,
-        np.array([config.min_range, farthest, empty_length, min_confidence], np.float32),
+        _limits(config, no_return_range),
         (config.stride, config.clear_no_return, config.clear_zero),
     )
+    ids, sure = _pick_labels(pixels, labels, depth, min_confidence, config)
+    colors = np.zeros((len(points), 3), np.uint8)
+    if color is not None:
+        colors = cloud_kernels.pick_colors(pixels, np.ascontiguousarray(color))
     if len(movers):
         clear = np.concatenate([clear, movers])
-    return LabeledCloud(points, colors, point_labels, sure, clear, pixels, stamp_ns, frame_id, movers)
+    return LabeledCloud(points, colors, ids, sure, clear, pixels, stamp_ns, frame_id, movers)
 
 
 def moving_mask(labels: LabelImage, min_confidence: float = 0.0, margin: int = 0) -> NDArray[np.uint8]:
@@ -97,7 +92,7 @@ def moving_mask(labels: LabelImage, min_confidence: float = 0.0, margin: int = 0
     moves = labels.label_set.moves
     if not moves.any():
         return NO_MASK
-    ids, confidence = _checked_labels(labels, labels.labels.shape)
+    ids, confidence = _plain(labels)
     table = np.concatenate([[False], moves]).astype(np.uint8)
     mask, found = find_moving(ids, confidence, table, np.float32(min_confidence))
     if not found:
@@ -134,17 +129,36 @@ def _checked_depth(depth: NDArray[np.floating], camera: PinholeCamera) -> NDArra
     return np.ascontiguousarray(depth, np.float32)
 
 
-def _checked_labels(labels: LabelImage | None, shape: tuple[int, ...]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    if labels is None:
-        return np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32)
-    if labels.labels.shape != shape:
+def _check_same_size(labels: LabelImage | None, color: NDArray[np.uint8] | None, shape: tuple[int, ...]) -> None:
+    if labels is not None and labels.labels.shape != shape:
         raise InputError(f"labels: expected {shape} as the depth, got {labels.labels.shape}")
+    if color is not None and (color.shape != (*shape, 3) or color.dtype != np.uint8):
+        raise InputError(f"color: expected {(*shape, 3)} uint8, got {color.shape} {color.dtype}")
+
+
+def _limits(config: CloudConfig, no_return_range: float) -> NDArray[np.float32]:
+    farthest = config.max_range if config.max_range > 0 else np.inf
+    empty_length = config.max_range if config.max_range > 0 else max(no_return_range, 0.0)
+    return np.array([config.min_range, farthest, empty_length], np.float32)
+
+
+def _plain(labels: LabelImage) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Labels and confidence in the types that the kernels are compiled for."""
     return np.ascontiguousarray(labels.labels, np.int32), np.ascontiguousarray(labels.confidence, np.float32)
 
 
-def _checked_color(color: NDArray[np.uint8] | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    if color is None:
-        return np.zeros((0, 0, 3), np.uint8)
-    if color.shape != (*shape, 3) or color.dtype != np.uint8:
-        raise InputError(f"color: expected {(*shape, 3)} uint8, got {color.shape} {color.dtype}")
-    return np.ascontiguousarray(color)
+def _pick_labels(
+    pixels: NDArray[np.int32],
+    labels: LabelImage | None,
+    depth: NDArray[np.float32],
+    min_confidence: float,
+    config: CloudConfig,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    from perception import cloud_kernels
+
+    if labels is None:
+        return np.full(len(pixels), UNLABELED, np.int32), np.zeros(len(pixels), np.float32)
+    unsure = NO_MASK
+    if config.edge_threshold > 0 and config.edge_radius > 0:
+        unsure = cloud_kernels.far_side_of_edges(depth, config.edge_threshold, config.edge_radius)
+    return cloud_kernels.pick_labels(pixels, *_plain(labels), unsure, np.float32(min_confidence))

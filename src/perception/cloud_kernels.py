@@ -85,36 +85,27 @@ def find_moving(labels, confidence, moves, least):
 
 
 @njit(cache=True, nogil=True)
-def lift_pixels(depth, ray_x, ray_y, labels, confidence, color, moving, unsure, limits, flags):
-    """Turn pixels into points in one pass over the image.
+def lift_pixels(depth, ray_x, ray_y, moving, limits, flags):
+    """Turn pixels into points and ends of clearing rays in one pass over the image.
 
     Args:
         depth: (H, W) float32, meters along the optical axis.
         ray_x: (W,) float32, x of each column's ray at depth 1.
         ray_y: (H,) float32, y of each row's ray at depth 1.
-        labels: (H, W) int32, or (0, 0) for none.
-        confidence: (H, W) float32, or (0, 0).
-        color: (H, W, 3) uint8, or (0, 0, 3).
         moving: (H, W) uint8, 1 on things that move, or (0, 0).
-        unsure: (H, W) uint8, nonzero where the label is dropped, or (0, 0).
-        limits: (4,) float32: nearest range, farthest range (inf for none), length of rays without return
-            (0 drops them), least confidence.
+        limits: (3,) float32: nearest range, farthest range (inf for none), length of rays without return
+            (0 drops them).
         flags: (stride, no-return rays clear, zero depth clears).
 
     Returns:
-        points (N, 3) float32, colors (N, 3) uint8, labels (N,) int32, confidence (N,) float32, pixels (N,) int32,
-        clear points (M, 3) float32, moving points (P, 3) float32.
+        points (N, 3) float32, pixels (N,) int32, clear points (M, 3) float32, moving points (P, 3) float32.
     """
     height, width = depth.shape
     stride, clear_infinite, clear_zero = flags
-    nearest, farthest, empty_length, least = limits[0], limits[1], limits[2], limits[3]
-    has_labels, has_color = labels.size > 0, color.size > 0
-    has_moving, has_unsure = moving.size > 0, unsure.size > 0
+    nearest, farthest, empty_length = limits[0], limits[1], limits[2]
+    has_moving = moving.size > 0
     capacity = ((height + stride - 1) // stride) * ((width + stride - 1) // stride)
     points = np.empty((capacity, 3), np.float32)
-    colors = np.zeros((capacity, 3), np.uint8)
-    out_labels = np.empty(capacity, np.int32)
-    out_confidence = np.empty(capacity, np.float32)
     pixels = np.empty(capacity, np.int32)
     clear = np.empty((capacity, 3), np.float32)
     movers = np.empty((capacity if has_moving else 0, 3), np.float32)
@@ -122,38 +113,65 @@ def lift_pixels(depth, ray_x, ray_y, labels, confidence, color, moving, unsure, 
     for v in range(0, height, stride):
         y = ray_y[v]
         for u in range(0, width, stride):
-            z = depth[v, u]
-            x = ray_x[u]
+            x, z = ray_x[u], depth[v, u]
             square = x * x + y * y + np.float32(1.0)
-            if not (z > 0 and z < np.inf):
-                if empty_length > 0 and ((z == np.inf and clear_infinite) or (z == 0 and clear_zero)):
-                    scale = empty_length / np.sqrt(square)
-                    clear[m, 0], clear[m, 1], clear[m, 2] = x * scale, y * scale, scale
-                    m += 1
-                continue
             # Squares spare a root for every pixel.
             square_range = z * z * square
-            if square_range < nearest * nearest:
-                continue
-            if square_range > farthest * farthest:
-                scale = farthest / np.sqrt(square)
-                clear[m, 0], clear[m, 1], clear[m, 2] = x * scale, y * scale, scale
+            if not (z > 0 and z < np.inf):
+                if empty_length > 0 and ((z == np.inf and clear_infinite) or (z == 0 and clear_zero)):
+                    _set_point(clear, m, x, y, empty_length / np.sqrt(square))
+                    m += 1
+            elif square_range > farthest * farthest:
+                _set_point(clear, m, x, y, farthest / np.sqrt(square))
                 m += 1
-                continue
-            if has_moving and moving[v, u]:
-                movers[p, 0], movers[p, 1], movers[p, 2] = x * z, y * z, z
-                p += 1
-                continue
-            points[n, 0], points[n, 1], points[n, 2] = x * z, y * z, z
-            pixels[n] = v * width + u
-            label, sure = np.int32(-1), np.float32(0.0)
-            if has_labels and labels[v, u] >= 0 and confidence[v, u] >= least and not (has_unsure and unsure[v, u]):
-                label, sure = labels[v, u], confidence[v, u]
-            out_labels[n], out_confidence[n] = label, sure
-            if has_color:
-                colors[n, 0], colors[n, 1], colors[n, 2] = color[v, u, 0], color[v, u, 1], color[v, u, 2]
-            n += 1
-    return points[:n], colors[:n], out_labels[:n], out_confidence[:n], pixels[:n], clear[:m], movers[:p]
+            elif square_range >= nearest * nearest:
+                if has_moving and moving[v, u]:
+                    _set_point(movers, p, x, y, z)
+                    p += 1
+                else:
+                    _set_point(points, n, x, y, z)
+                    pixels[n] = v * width + u
+                    n += 1
+    return points[:n], pixels[:n], clear[:m], movers[:p]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _set_point(points, place, x, y, z):
+    points[place, 0], points[place, 1], points[place, 2] = x * z, y * z, z
+
+
+@njit(cache=True, nogil=True)
+def pick_labels(pixels, labels, confidence, unsure, least):
+    """Label and confidence of each point.
+
+    Args:
+        pixels: (N,) int32 row-major.
+        labels: (H, W) int32, −1 for none.
+        confidence: (H, W) float32.
+        unsure: (H, W) uint8, nonzero where the label is dropped, or (0, 0).
+        least: float32, labels with less confidence are dropped.
+
+    Returns:
+        (N,) int32, −1 where dropped, and (N,) float32, 0 there.
+    """
+    ids, sureness, mask = labels.ravel(), confidence.ravel(), unsure.ravel()
+    picked, sure = np.full(pixels.shape[0], -1, np.int32), np.zeros(pixels.shape[0], np.float32)
+    for i in range(pixels.shape[0]):
+        pixel = pixels[i]
+        if ids[pixel] >= 0 and sureness[pixel] >= least and not (mask.size > 0 and mask[pixel]):
+            picked[i], sure[i] = ids[pixel], sureness[pixel]
+    return picked, sure
+
+
+@njit(cache=True, nogil=True)
+def pick_colors(pixels, color):
+    """(N, 3) uint8 color of each point, of (H, W, 3) uint8."""
+    flat = color.reshape(-1, 3)
+    picked = np.empty((pixels.shape[0], 3), np.uint8)
+    for i in range(pixels.shape[0]):
+        pixel = pixels[i]
+        picked[i, 0], picked[i, 1], picked[i, 2] = flat[pixel, 0], flat[pixel, 1], flat[pixel, 2]
+    return picked
 
 
 @njit(cache=True, nogil=True)
