@@ -113,7 +113,7 @@ class BoxConfig(_Checked):
     percentile: float = param(
         5.0, "A box reaches from this percentile of the points' coordinates to 100 minus it", 0.0, 40.0
     )
-    track_distance: float = param(0.6, "An object is the one last seen within this distance of here, m", 0.01, 100.0)
+    track_distance: float = param(0.8, "An object is the one last seen within this distance of here, m", 0.01, 100.0)
     track_memory: float = param(2.0, "How long an object keeps its id unseen, s", 0.1, 3600.0)
     min_sightings: int = param(2, "An object gets its id when it is seen this often", 1, 100)
 

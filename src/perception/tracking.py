@@ -13,11 +13,11 @@ from perception.config import BoxConfig
 from perception.errors import MissingDependencyError
 from perception.types import Detections3D
 
-TICK_NS = 50_000_000
-"""norfair counts frames; ours come at any rate, so it is told of ticks of this length."""
+TICK_NS = 33_000_000
+"""norfair counts frames; ours come at any rate up to about this, so it is told of ticks of this length."""
 MEASUREMENT_VARIANCE = 0.01
 """Of the center of a box, m²: what is visible of a thing changes with the view."""
-VELOCITY_VARIANCE = 0.0025
+VELOCITY_VARIANCE = 0.001
 """Of a new object, (m per tick)²: 1 m/s."""
 PROCESS_VARIANCE = 1e-4
 
@@ -72,24 +72,23 @@ class ObjectTracker:
         """
         if self._stamp_ns is not None and detections.stamp_ns < self._stamp_ns:
             self.reset()
-        ticks = self._advance(detections.stamp_ns)
+        self._advance(detections.stamp_ns)
         norfair = _norfair()
         centers, labels = detections.centers.astype(np.float64), detections.labels.tolist()
         found = [
             norfair.Detection(centers[index : index + 1], data=index, label=label) for index, label in enumerate(labels)
         ]
-        self._tracker.update(found, period=ticks)
+        # The period is what a sighting adds to the ticks that an object is remembered: all of them.
+        self._tracker.update(found, period=self._memory)
         return replace(detections, ids=self._collect(found))
 
-    def _advance(self, stamp_ns: int) -> int:
-        """Let the time since the last frame pass, up to the last tick, which ``update`` makes; returns the ticks."""
+    def _advance(self, stamp_ns: int) -> None:
+        """Let the time since the last frame pass, up to the last tick, which ``update`` makes."""
         elapsed = 0 if self._stamp_ns is None else stamp_ns - self._stamp_ns
         # Ticks beyond the memory change nothing more: everything is forgotten by then.
-        ticks = min(max(1, round(elapsed / TICK_NS)), self._memory + 2)
-        for _ in range(ticks - 1):
+        for _ in range(min(round(elapsed / TICK_NS), self._memory + 2) - 1):
             self._tracker.update()
         self._stamp_ns = stamp_ns
-        return ticks
 
     def _collect(self, found: list[Any]) -> NDArray[np.int64]:
         """Our ids of the detections that were just handed over."""
