@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "perception"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
-    {"errors", "labels", "geometry", "numba_cache"},
+    {"errors", "labels", "geometry", "geometry_kernels", "numba_cache"},
     {"types", "config", "tf_buffer", "image_codec", "cloud_codec"},
     {"cloud", "cloud_kernels", "detections3d", "registration", "tracking", "models", "mapping", "sources", "simulation"},
     {"costmap", "evaluation"},

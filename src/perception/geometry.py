@@ -119,11 +119,12 @@ class Transform:
 
     def apply(self, points: NDArray[Any]) -> NDArray[np.float32]:
         """Transform (N, 3) points; float32 out, computed in float32 as points carry sensor precision."""
-        points = np.asarray(points, np.float32)
+        from perception.geometry_kernels import transform_points
+
+        points = np.ascontiguousarray(points, np.float32)
         if points.shape[-1:] != (3,):
             raise InputError(f"points: expected (N, 3), got {points.shape}")
-        rotation = np.ascontiguousarray(self.rotation.T, np.float32)
-        return points.reshape(-1, 3) @ rotation + self.translation.astype(np.float32)
+        return transform_points(points.reshape(-1, 3), self.matrix.astype(np.float32))
 
     def interpolate(self, other: Transform, ratio: float) -> Transform:
         """Between this (ratio 0) and the other (1): linear translation, spherical linear rotation (Shoemake, 1985)."""

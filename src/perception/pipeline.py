@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from perception.cloud import label_cloud
 from perception.config import OctomapConfig, PerceptionConfig
 from perception.evaluation.timing import StageTimer
+from perception.geometry import Transform
 from perception.labels import LabelSet
 from perception.registration import rectify, register_depth
 from perception.types import CostGrid, Frame, LabeledCloud, LabelImage
@@ -127,6 +130,7 @@ class PerceptionPipeline:
         """Compile or load every kernel and run the network once, so that the first frame is like the others."""
         from perception import cloud, costmap, mapping
 
+        Transform.identity().apply(np.zeros((1, 3), np.float32))
         cloud.warm_up()
         mapping.warm_up()
         costmap.warm_up()
