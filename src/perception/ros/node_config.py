@@ -6,9 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perception.config import (
+    BoxConfig,
     CloudConfig,
     CloudFilterConfig,
     CostmapConfig,
+    DetectionConfig,
     OctomapConfig,
     OctomapServerConfig,
     SegmentationConfig,
@@ -57,6 +59,14 @@ class CloudInputConfig(_Checked):
     min_range: float = param(0.0, "Points of cloud_in nearer than this to the sensor are ignored, m", 0.0)
 
 
+@dataclass(frozen=True)
+class DetectionOutputConfig(_Checked):
+    """What comes of the objects found in an image."""
+
+    use_3d: bool = param(False, "Take depth and transforms too and publish boxes in the map frame")
+    use_tracking: bool = param(True, "Number the boxes over time (needs norfair)")
+
+
 GROUPS: dict[str, tuple[type, str]] = {
     "segmentation": (SegmentationConfig, "segmentation."),
     "cloud": (CloudConfig, "cloud."),
@@ -68,6 +78,9 @@ GROUPS: dict[str, tuple[type, str]] = {
     "cloud_filter": (CloudFilterConfig, ""),
     "cloud_input": (CloudInputConfig, ""),
     "output": (MapOutputConfig, ""),
+    "detection": (DetectionConfig, "detection."),
+    "boxes": (BoxConfig, "boxes."),
+    "detection_output": (DetectionOutputConfig, ""),
 }
 """Name of each group: its class, and what stands before its names. A parameter has one name, whichever node has it;
 those of octomap_server have octomap_server's names."""
