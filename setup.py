@@ -18,7 +18,13 @@ def shared_files():
     return list(folders.items())
 
 
-NODES = ["segmentation_node", "labeled_cloud_node", "octomap_node", "pipeline_node"]
+NODES = [
+    "segmentation_node",
+    "labeled_cloud_node",
+    "octomap_node",
+    "pipeline_node",
+    "lifecycle_manager_perception",
+]
 
 setup(
     name="perception",

@@ -328,12 +328,16 @@ def run_node(node_class: Callable[[], Node], arguments: list[str] | None = None)
     Returns:
         Exit code: 0 after SIGINT, SIGTERM or a shutdown, 1 when the node could not be made.
     """
-    # While the node loads, Python's own handlers end it at once; afterwards rclpy's wake the executor.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # While the node loads there is nothing to save, and compilers do not like to be interrupted; afterwards rclpy's
+    # handlers wake the executor.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
     node = None
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         node = node_class()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         install_signal_handlers(SignalHandlerOptions.ALL)
         executor = SingleThreadedExecutor()
         executor.add_node(node)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a bag into the perception nodes and ends with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+    TimerAction,
+)
+from launch.event_handlers import OnProcessExit
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+PASSED_ON = (
+    "params_file",
+    "single_process",
+    "camera",
+    "model",
+    "rviz",
+    "image",
+    "depth",
+    "camera_info",
+    "depth_camera_info",
+)
+"""Arguments of bringup.launch.py that may be given here too."""
+
+
+def play(context: LaunchContext) -> list[ExecuteProcess | RegisterEventHandler]:
+    """The player, which waits until the nodes listen, and the end some time after it."""
+    bag, rate, linger = (LaunchConfiguration(name).perform(context) for name in ("bag", "rate", "linger"))
+    player = ExecuteProcess(
+        cmd=[sys.executable, "-m", "perception", "play", bag, "--rate", rate, "--wait-for", "60"], output="screen"
+    )
+    end = TimerAction(period=float(linger), actions=[Shutdown(reason="the bag is over")])
+    return [player, RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[end]))]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Nodes in the time of the bag, then the player."""
+    bringup = os.path.join(get_package_share_directory("perception"), "launch", "bringup.launch.py")
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("bag", description="Bag to play (.mcap, .db3, its folder)"),
+            DeclareLaunchArgument("rate", default_value="1.0", description="Times real time"),
+            DeclareLaunchArgument("linger", default_value="5.0", description="Seconds until the end, after the bag"),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(bringup), launch_arguments={"use_sim_time": "true"}.items()
+            ),
+            OpaqueFunction(function=play),
+        ]
+    )
