@@ -46,3 +46,8 @@ def set_cache_folder() -> None:
         folder = Path(tempfile.mkdtemp(prefix="perception-numba-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+
+
+kernel = numba.njit(cache=True, nogil=True, _nrt=False)
+"""Decorator of functions that allocate nothing. Without numba's reference counts they can hand their arrays on to
+other such functions for free; counting twenty arrays at each call would cost more than most of them do."""

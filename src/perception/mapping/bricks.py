@@ -5,8 +5,8 @@ A brick is either uniform (one value for all its voxels; NaN is unknown) or owns
 records and region directories live in `SlabArray`s: address space reserved once, used slab by slab, so growing
 neither copies nor moves anything. Only the hash over regions (one entry for 1024 bricks) is rebuilt as it grows.
 
-Neighboring bricks belong to different shards (a checkerboard); a shard shares nothing with the other, so two threads
-update one each and the result does not depend on their timing.
+Neighboring columns of bricks belong to different shards (see `brick_shard`); a shard shares nothing with the other, so
+two threads update one each and the result does not depend on their timing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import sys
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from perception.mapping._numba import kernel
 from perception.mapping.keys import BRICK_VOXELS, pack_brick
 
 REGION_BRICKS = 512
-"""Entries of a region's directory: 8 x 8 x 16 bricks, of which this shard holds every second one along z."""
+"""Entries of a region's directory: 8 x 8 x 16 bricks, of which this shard holds every second one along x."""
 
 UNIFORM = -1
 
@@ -123,24 +123,24 @@ def _reserve(size: int) -> mmap.mmap:
             size = max(size // 2 // mmap.PAGESIZE * mmap.PAGESIZE, 1 << 24)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def region_key(bx, by, bz):
     """Key of the region that holds a brick."""
     return ((bx >> 3) << 20) | ((by >> 3) << 10) | (bz >> 4)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def directory_place(bx, by, bz):
-    """Place of a brick in its region's directory; the lowest bit of bz follows from the shard."""
-    return ((bx & 7) << 6) | ((by & 7) << 3) | ((bz >> 1) & 7)
+    """Place of a brick in its region's directory; the lowest bit of bx follows from the shard."""
+    return (((bx >> 1) & 3) << 7) | ((by & 7) << 4) | (bz & 15)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def _hash_start(key, mask):
     return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hash_place(hash_keys, key):
     mask = hash_keys.shape[0] - 1
     place = _hash_start(key, mask)
@@ -149,21 +149,21 @@ def _hash_place(hash_keys, key):
     return place
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_region(shard, key):
     """Number of the region with this key, or -1."""
     place = _hash_place(shard.hash_keys, key)
     return np.int64(shard.hash_regions[place]) if shard.hash_keys[place] == key else np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_brick(shard, bx, by, bz):
     """Number of the brick, or -1."""
     region = find_region(shard, region_key(bx, by, bz))
     return np.int64(shard.directories[region, directory_place(bx, by, bz)]) if region >= 0 else np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def add_region(shard, key):
     """Number of the region with this key, made if missing; the caller has left room in the hash."""
     place = _hash_place(shard.hash_keys, key)
@@ -184,7 +184,7 @@ def add_region(shard, key):
     return region
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def add_brick(shard, region, bx, by, bz):
     """Number of a new, unknown brick in a region."""
     counters = shard.counters
@@ -207,7 +207,7 @@ def add_brick(shard, region, bx, by, bz):
     return brick
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def expand_brick(shard, brick):
     """Row of the brick's values; a uniform brick gets one."""
     row = np.int64(shard.rows[brick])
@@ -226,7 +226,7 @@ def expand_brick(shard, brick):
     return row
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def free_row(shard, row):
     """Put a row of values into the free list."""
     # The list of free rows runs through the bits of their first value.
@@ -236,7 +236,7 @@ def free_row(shard, row):
     shard.counters[LIVE_ROWS] -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def collapse_brick(shard, brick):
     """Make the brick uniform if all its values are equal (that is OctoMap's pruning) or all unknown."""
     row = np.int64(shard.rows[brick])
@@ -258,14 +258,14 @@ def collapse_brick(shard, brick):
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def log_change(shard, brick_key):
     """Remember that the state of a brick changed."""
     shard.log[shard.counters[LOGGED] & (LOG_LENGTH - 1)] = brick_key
     shard.counters[LOGGED] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def remove_region(shard, region):
     """Give a region's directory back and close the gap in the hash (no entry may stand behind an empty place)."""
     keys, regions = shard.hash_keys, shard.hash_regions
@@ -286,7 +286,7 @@ def remove_region(shard, region):
     shard.counters[FREE_REGION] = region
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rebuild_hash(shard, hash_keys, hash_regions):
     """Fill an empty hash with the regions of a shard."""
     for place in range(shard.hash_keys.shape[0]):

@@ -72,7 +72,7 @@ def _tile_bricks(shards, tx, ty, lowest, highest, bricks):
         key = ((tx >> 3) << 20) | ((ty >> 3) << 10) | rz
         even, odd = find_region(shards[0], key), find_region(shards[1], key)
         for bz in range(rz * 16, rz * 16 + 16):
-            owner = brick_shard(tx, ty, bz)
+            owner = brick_shard(tx, ty)
             shard = shards[1] if owner else shards[0]
             region = odd if owner else even
             if region >= 0:

@@ -12,8 +12,8 @@ replaces the weakest when its vote exceeds it.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from perception.mapping._numba import kernel
 from perception.mapping.bricks import LABEL_UNIT, LABEL_UNITS
 
 MAX_KEPT = 8
@@ -23,7 +23,7 @@ CONFIDENCE_MAX = 0.99
 MAX_ENTRIES = 512 * MAX_KEPT
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def vote_weight(confidence, num_classes):
     """What a winner with this mean confidence adds to its score."""
     q = min(max(confidence, 1.0 / num_classes), CONFIDENCE_MAX)
@@ -32,7 +32,7 @@ def vote_weight(confidence, num_classes):
     return np.float32(np.log(q * others / (1.0 - q)))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def elect(run, following, tags, counts, sums, class_sums, class_counts):
     """Winner of one voxel and its mean confidence.
 
@@ -49,6 +49,10 @@ def elect(run, following, tags, counts, sums, class_sums, class_counts):
         class (NO_LABEL when no point had one), mean confidence.
     """
     r = run
+    if following[r] < 0:
+        # By far the most frequent case.
+        label = np.int64(tags[r] & 0xFFFF)
+        return label, (sums[r] / counts[r] if label != NO_LABEL else 0.0)
     while r >= 0:
         label = tags[r] & 0xFFFF
         if label != NO_LABEL:
@@ -77,7 +81,7 @@ def elect(run, following, tags, counts, sums, class_sums, class_counts):
     return winner, mean
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sort_best_first(tags, scores, start, end):
     """Order the few entries of one voxel by score, then by class."""
     for i in range(start + 1, end):
@@ -89,7 +93,7 @@ def _sort_best_first(tags, scores, start, end):
         tags[j + 1], scores[j + 1] = tag, score
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def add_vote(tags, scores, start, end, tag, weight, kept, score_max):
     """Add one vote to the entries [start, end) of a voxel, with room for one more; returns the new end."""
     place = start
@@ -115,7 +119,7 @@ def add_vote(tags, scores, start, end, tag, weight, kept, score_max):
     return end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def first_entry(tags, start, count, voxel):
     """Place of the first label entry of a voxel in its brick's entries, or where it would stand."""
     low, high = start, start + count
@@ -129,7 +133,7 @@ def first_entry(tags, start, count, voxel):
     return low
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _take_block(shard, units, limit):
     """Start of a free label block of so many units, or -1 when the memory bound is reached."""
     start = shard.label_free[units]
@@ -145,7 +149,7 @@ def _take_block(shard, units, limit):
     return start
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def free_block(shard, brick):
     """Return the label block of a brick to the free list of its size."""
     units = shard.label_units[brick]
@@ -162,7 +166,7 @@ def free_block(shard, brick):
     shard.label_counts[brick] = 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def store_labels(shard, brick, tags, scores, count, limit):
     """Replace the label entries of a brick; False when the memory bound forbids it."""
     units = (count + LABEL_UNIT - 1) // LABEL_UNIT
@@ -186,7 +190,7 @@ def store_labels(shard, brick, tags, scores, count, limit):
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def merge_votes(shard, brick, voxels, classes, weights, votes, tags, scores, kept, score_max, limit):
     """Add the votes of one scan to a brick's labels.
 

@@ -29,7 +29,6 @@ class InsertReport:
         clear_points: clearing points given.
         clear_dropped: clearing points that are not finite or outside the map.
         hits: voxels hit.
-        rays: rays cast (one per end voxel and thread).
         bricks_touched: bricks (8³ voxels) that the scan reached.
         bricks_changed: bricks with a changed value or label.
         bricks_refused: bricks that the memory bound kept from being updated.
@@ -47,7 +46,6 @@ class InsertReport:
     clear_points: int
     clear_dropped: int
     hits: int
-    rays: int
     bricks_touched: int
     bricks_changed: int
     bricks_refused: int
@@ -177,27 +175,24 @@ def checked_cloud(
 
 def make_report(
     points: NDArray[np.float32],
-    invalid: int,
     clear: NDArray[np.float32],
-    clear_invalid: int,
     labels: LabelCounts,
     scan: ScanCounts,
     forgotten: int,
 ) -> InsertReport:
     """The report of a scan."""
-    not_finite = int((~np.isfinite(points).all(axis=1)).sum()) if invalid else 0
+    not_finite = int((~np.isfinite(points).all(axis=1)).sum()) if scan.invalid else 0
     return InsertReport(
         points=len(points),
         dropped_not_finite=not_finite,
-        dropped_out_of_map=invalid - not_finite,
+        dropped_out_of_map=scan.invalid - not_finite,
         beyond_max_range=scan.beyond_range,
         unlabeled=labels.unlabeled,
         invalid_labels=labels.invalid,
         invalid_confidences=labels.confidences,
         clear_points=len(clear),
-        clear_dropped=clear_invalid,
+        clear_dropped=scan.clear_invalid,
         hits=scan.hits,
-        rays=scan.rays,
         bricks_touched=scan.touched,
         bricks_changed=scan.changed,
         bricks_refused=scan.refused,

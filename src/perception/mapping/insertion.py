@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 
 from perception.mapping import scan as scanning
 from perception.mapping.keys import KEY_END, KEY_ORIGIN
-from perception.mapping.rays import walk_clipped, walk_rays
-from perception.mapping.scan import FAR_CACHE, Runs
+from perception.mapping.rays import walk_clipped, walk_shares
+from perception.mapping.scan import Runs, Space
 from perception.mapping.store import BrickStore
 from perception.mapping.threads import run_both
-from perception.mapping.update import Rules, make_scratch, update_shard
+from perception.mapping.update import Rules, update_shard
+from perception.mapping.workspace import Workspace
 
 MAX_CELLS = 1 << 26
 """Voxels of the largest window: 64 MiB, and 16 MiB of bits beside it."""
-KEPT_CELLS = 1 << 25
-"""A window up to this size is kept for the next scan."""
 
 
 def range_limit(max_range: float) -> np.float32:
@@ -40,113 +39,42 @@ def range_limit(max_range: float) -> np.float32:
 
 
 @dataclass(frozen=True, slots=True)
+class Scan:
+    """One scan, checked, and how to insert it.
+
+    Attributes:
+        points: (N, 3) float32, meters, map frame.
+        labels: (N,) uint16 or empty.
+        confidence: (N,) float32 or empty.
+        clear: (M, 3) float32.
+        origin: (3,) float32.
+        origin_key: its voxel.
+        max_range: meters, negative for no limit.
+        rules: how to update voxels.
+    """
+
+    points: NDArray[np.float32]
+    labels: NDArray[np.uint16]
+    confidence: NDArray[np.float32]
+    clear: NDArray[np.float32]
+    origin: NDArray[np.float32]
+    origin_key: tuple[int, int, int]
+    max_range: float
+    rules: Rules
+
+
+@dataclass(slots=True)
 class ScanCounts:
     """What became of a scan; see InsertReport for the meaning."""
 
-    beyond_range: int
-    hits: int
-    rays: int
-    touched: int
-    changed: int
-    refused: int
-    parts: int
-
-
-class Workspace:
-    """Memory that scans use and leave clean, kept between scans."""
-
-    def __init__(self, num_classes: int) -> None:
-        self.scratch = (make_scratch(num_classes), make_scratch(num_classes))
-        self.far = (np.full(FAR_CACHE, -1, np.int64), np.full(FAR_CACHE, -1, np.int64))
-        self._cells = np.zeros(0, np.uint8)
-        self._seen = (np.zeros(0, np.uint8), np.zeros(0, np.uint8))
-        self._heads = (np.zeros(0, np.int32), np.zeros(0, np.int32))
-        self.runs: tuple[Runs, Runs] | None = None
-        self._capacity = (-1, -1)
-
-    def cells(self, size: int) -> NDArray[np.uint8]:
-        """A window of zeros."""
-        if len(self._cells) < size:
-            self._cells = np.zeros(size + size // 4, np.uint8)
-            self._seen = (np.zeros(len(self._cells) // 8 + 1, np.uint8), np.zeros(len(self._cells) // 8 + 1, np.uint8))
-            bricks = len(self._cells) // 512 + 1
-            self._heads = (np.full(bricks, -1, np.int32), np.full(bricks, -1, np.int32))
-        return self._cells
-
-    @property
-    def heads(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """First runs of the window's bricks for either thread, all -1."""
-        return self._heads
-
-    def make_runs(self, points: int, clear_points: int) -> tuple[Runs, Runs]:
-        """Room for the runs of a scan, with nothing in it."""
-        rows = (points // (2 * scanning.BLOCK) + 1) * scanning.BLOCK
-        ends = rows + (clear_points // (2 * scanning.BLOCK) + 1) * scanning.BLOCK
-        if self.runs is None or self._capacity[0] < rows or self._capacity[1] < ends:
-            rows += rows // 4
-            ends += ends // 4
-            self._capacity = (rows, ends)
-            self._arrays = [
-                (
-                    np.zeros((2, rows), np.int32),
-                    np.zeros((2, rows), np.uint32),
-                    np.zeros((2, rows), np.int32),
-                    np.zeros((2, rows), np.float64),
-                    np.zeros(ends, np.int64),
-                    np.zeros(4, np.int64),
-                )
-                for _ in range(2)
-            ]
-            self.joined = tuple(
-                (np.zeros(2 * rows, np.uint32), np.zeros(2 * rows, np.int32), np.zeros(2 * rows)) for _ in range(2)
-            )
-            self.chains = (np.zeros((2, 2 * rows), np.int32), np.zeros((2, 2 * rows), np.int32))
-        self.runs = (
-            Runs(*self._arrays[0], self._seen[0], self.far[0]),
-            Runs(*self._arrays[1], self._seen[1], self.far[1]),
-        )
-        return self.runs
-
-    def release_large(self) -> None:
-        """Give back a window too large to keep."""
-        if len(self._cells) > KEPT_CELLS:
-            self._cells = np.zeros(0, np.uint8)
-            self._seen = (np.zeros(0, np.uint8), np.zeros(0, np.uint8))
-            self._heads = (np.zeros(0, np.int32), np.zeros(0, np.int32))
-
-    def nbytes(self) -> int:
-        """Memory in use for scans."""
-        total = self._cells.nbytes + sum(a.nbytes for a in (*self._seen, *self._heads))
-        if self.runs is not None:
-            total += sum(array.nbytes for arrays in self._arrays for array in arrays)
-            total += sum(array.nbytes for arrays in self.joined for array in arrays)
-            total += sum(array.nbytes for array in self.chains)
-        return total
-
-
-@dataclass(frozen=True, slots=True)
-class ScanKeys:
-    """Keys of a scan's points and their bounds."""
-
-    keys: NDArray[np.int32]
-    lowest: NDArray[np.int64]
-    highest: NDArray[np.int64]
-    invalid: int
-
-
-def scan_keys(points: NDArray[np.float32], resolution: float) -> ScanKeys:
-    """Keys of (N, 3) float32 points, flat, on two threads."""
-    flat = points.reshape(-1)
-    keys = np.empty(flat.size, np.int32)
-    half = len(points) // 2
-    bounds = np.empty((2, 7), np.int64)
-    inverse = 1.0 / resolution
-    run_both(
-        scanning.compute_keys_and_bounds,
-        (flat, inverse, keys, 0, half, bounds[0]),
-        (flat, inverse, keys, half, len(points), bounds[1]),
-    )
-    return ScanKeys(keys, bounds[:, :3].min(0), bounds[:, 3:6].max(0), int(bounds[:, 6].sum()))
+    beyond_range: int = 0
+    invalid: int = 0
+    clear_invalid: int = 0
+    hits: int = 0
+    touched: int = 0
+    changed: int = 0
+    refused: int = 0
+    parts: int = 0
 
 
 class ScanInserter:
@@ -163,156 +91,149 @@ class ScanInserter:
         self.resolution = resolution
         self.workspace = Workspace(num_classes)
 
-    def insert(
-        self,
-        points: ScanKeys,
-        labels: NDArray[np.uint16],
-        confidences: NDArray[np.float32],
-        clear: ScanKeys,
-        origin: NDArray[np.float32],
-        origin_key: tuple[int, int, int],
-        max_range: float,
-        rules: Rules,
-    ) -> ScanCounts:
-        """Insert one scan; arguments as made by scan_keys and clean_labels."""
-        reach = self._reach(origin, max_range)
-        box = _scan_box(points, clear, np.array(origin_key, np.int64), reach)
-        parts = list(_parts(box, MAX_CELLS))
-        limit = range_limit(max_range)
-        inputs = _Inputs(points, labels, confidences, clear, origin, origin_key, max_range, limit, rules, reach)
-        self.workspace.make_runs(0, 0)
-        totals = np.zeros(4, np.int64)
-        if len(parts) == 1:
-            beyond, rays, result = self._insert_part(inputs, parts[0], None)
-            totals += result
-        else:
-            ends, beyond = self._all_ends(inputs, parts)
-            rays = len(ends)
-            for part in parts:
-                totals += self._insert_part(inputs, part, ends)[2]
+    def insert(self, scan: Scan) -> ScanCounts:
+        """Insert one scan."""
+        counts = ScanCounts()
+        reach = self._reach(scan)
+        parts = list(_parts(self._box(scan, reach), MAX_CELLS))
+        counts.parts = len(parts)
+        ends = None if len(parts) == 1 else self._all_ends(scan, reach, parts, counts)
+        for window in parts:
+            self._insert_part(scan, self._space(scan, reach, window), ends, counts)
         self.workspace.release_large()
-        return ScanCounts(beyond, int(totals[0]), rays, int(totals[1]), int(totals[2]), int(totals[3]), len(parts))
+        return counts
 
-    def _reach(self, origin: NDArray[np.float32], max_range: float) -> NDArray[np.int64]:
+    def _reach(self, scan: Scan) -> NDArray[np.int64]:
         """Lowest and highest keys of voxels that can be in range."""
-        if max_range < 0:
+        if scan.max_range < 0:
             return np.array([0, 0, 0, KEY_END - 1, KEY_END - 1, KEY_END - 1], np.int64)
-        radius = max_range + 2 * self.resolution
-        low = np.floor((origin.astype(np.float64) - radius) / self.resolution) + KEY_ORIGIN
-        high = np.floor((origin.astype(np.float64) + radius) / self.resolution) + KEY_ORIGIN
+        radius = scan.max_range + 2 * self.resolution
+        low = np.floor((scan.origin.astype(np.float64) - radius) / self.resolution) + KEY_ORIGIN
+        high = np.floor((scan.origin.astype(np.float64) + radius) / self.resolution) + KEY_ORIGIN
         return np.clip(np.concatenate([low, high]), 0, KEY_END - 1).astype(np.int64)
 
-    def _collect(self, inputs: _Inputs, window: NDArray[np.int64], with_far: bool) -> tuple[Runs, Runs]:
-        """Runs and ends of the points in a window."""
-        workspace = self.workspace
-        workspace.cells(int(np.prod(window[3:])) * 512)
-        runs = workspace.make_runs(len(inputs.points.keys) // 3, len(inputs.clear.keys) // 3)
-        squares = tuple(
-            scanning.axis_squares(inputs.origin[axis], window[axis] * 8, window[3 + axis] * 8, self.resolution)
+    def _box(self, scan: Scan, reach: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Lowest brick and number of bricks per axis of the box of all rays."""
+        limit = np.float32(1.01 * KEY_ORIGIN * self.resolution).view(np.int32)
+        bounds = np.empty((4, 6), np.int32)
+        for i, points in enumerate((scan.points, scan.clear)):
+            bits, half = points.reshape(-1).view(np.int32), len(points) // 2
+            run_both(
+                scanning.coordinate_bounds,
+                (bits, 0, half, limit, bounds[2 * i]),
+                (bits, half, len(points), limit, bounds[2 * i + 1]),
+            )
+        bounds = scanning.bits_to_float(bounds)
+        origin_key = np.array(scan.origin_key, np.int64)
+        low = np.floor(bounds[:, :3].min(axis=0) * (1.0 / self.resolution)) + KEY_ORIGIN
+        high = np.floor(bounds[:, 3:].max(axis=0) * (1.0 / self.resolution)) + KEY_ORIGIN
+        # One voxel more: a ray that misses its end voxel may leave the box by one.
+        low = np.maximum(np.minimum(low, origin_key), reach[:3]) - 1
+        high = np.minimum(np.maximum(high, origin_key), reach[3:]) + 1
+        corners = np.clip(np.stack([low, high]), 0, KEY_END - 1).astype(np.int64) >> 3
+        return np.concatenate([corners[0], corners[1] - corners[0] + 1])
+
+    def _space(self, scan: Scan, reach: NDArray[np.int64], window: NDArray[np.int64]) -> Space:
+        squares = (
+            scanning.axis_squares(scan.origin[axis], window[axis] * 8, window[3 + axis] * 8, self.resolution)
             for axis in range(3)
         )
-        common = (window, inputs.reach, squares, inputs.range_limit, with_far)
-        for one in runs:
-            one.used[:] = 0
-        arguments = (inputs.points.keys, inputs.labels, inputs.confidences)
+        return Space(window, reach, *squares, range_limit(scan.max_range), scan.origin_key, 1.0 / self.resolution)
+
+    def _collect(self, scan: Scan, space: Space, with_far: bool, counts: ScanCounts) -> tuple[Runs, ...]:
+        """Runs and ends of the points in a window; far points are counted with it when asked for."""
+        half, clear_half = -(-len(scan.points) // 2), -(-len(scan.clear) // 2)
+        self.workspace.prepare(int(np.prod(space.window[3:])) * 512, half, half + clear_half)
+        runs = self.workspace.runs
+        arrays = (scan.points, scan.labels, scan.confidence)
         run_both(
-            scanning.collect_ends, (*arguments, 0, *common, True, runs[0]), (*arguments, 1, *common, True, runs[1])
+            scanning.collect_ends,
+            (*arrays, 0, half, space, with_far, True, runs[0]),
+            (*arrays, half, len(scan.points), space, with_far, True, runs[1]),
         )
-        if len(inputs.clear.keys):
-            arguments = (inputs.clear.keys, inputs.labels[:0], inputs.confidences[:0])
+        invalid = sum(int(one.used[4]) for one in runs)
+        counts.invalid += invalid
+        counts.beyond_range += sum(int(one.used[3]) for one in runs)
+        if len(scan.clear):
+            arrays = (scan.clear, scan.labels[:0], scan.confidence[:0])
             run_both(
                 scanning.collect_ends,
-                (*arguments, 0, *common, False, runs[0]),
-                (*arguments, 1, *common, False, runs[1]),
+                (*arrays, 0, clear_half, space, with_far, False, runs[0]),
+                (*arrays, clear_half, len(scan.clear), space, with_far, False, runs[1]),
             )
+            counts.clear_invalid += sum(int(one.used[4]) for one in runs) - invalid
         return runs
 
-    def _all_ends(self, inputs: _Inputs, parts: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], int]:
-        """Ends of the rays of all parts, and the number of points beyond the range."""
+    def _all_ends(
+        self, scan: Scan, reach: NDArray[np.int64], parts: list[NDArray[np.int64]], counts: ScanCounts
+    ) -> NDArray[np.int64]:
+        """Ends of the rays of all parts."""
         ends: list[NDArray[np.int64]] = []
-        beyond = 0
         for number, window in enumerate(parts):
-            runs = self._collect(inputs, window, number == 0)
-            for one in runs:
+            for one in self._collect(scan, self._space(scan, reach, window), number == 0, counts):
                 ends.append(one.ends[: one.used[2]].copy())
-                beyond += int(one.used[3])
                 scanning.forget_ends(one, window)
-        return np.concatenate(ends), beyond
+        return np.concatenate(ends)
 
-    def _insert_part(
-        self, inputs: _Inputs, window: NDArray[np.int64], all_ends: NDArray[np.int64] | None
-    ) -> tuple[int, int, NDArray[np.int64]]:
-        """Insert what lies in one window; `all_ends` are the rays of the whole scan when it has several parts."""
-        runs = self._collect(inputs, window, all_ends is None)
-        cells = self.workspace.cells(0)
-        ray = (self.resolution, inputs.range_limit, np.float32(inputs.max_range), window)
-        origin = (inputs.origin[0], inputs.origin[1], inputs.origin[2])
-        rays = int(runs[0].used[2] + runs[1].used[2])
-        beyond = int(runs[0].used[3] + runs[1].used[3])
-        if all_ends is None:
+    def _insert_part(self, scan: Scan, space: Space, ends: NDArray[np.int64] | None, counts: ScanCounts) -> None:
+        """Insert what lies in one window; `ends` are the rays of the whole scan when it has several parts."""
+        runs = self._collect(scan, space, ends is None, counts if ends is None else ScanCounts())
+        cells, window = self.workspace.cells, space.window
+        rays = ((self.resolution, space.range_limit, np.float32(scan.max_range)), window)
+        start = (cells, (scan.origin[0], scan.origin[1], scan.origin[2]), scan.origin_key)
+        if ends is None:
+            shares = _share_rays(runs)
+            lanes = self.workspace.lanes
             run_both(
-                walk_rays,
-                (cells, origin, inputs.origin_key, runs[0].ends, runs[0].used[2], *ray),
-                (cells, origin, inputs.origin_key, runs[1].ends, runs[1].used[2], *ray),
+                walk_shares, (*start, runs, shares[0], *rays, *lanes[0]), (*start, runs, shares[1], *rays, *lanes[1])
             )
         else:
-            run_both(
-                walk_clipped,
-                (cells, origin, inputs.origin_key, all_ends[::2], *ray),
-                (cells, origin, inputs.origin_key, all_ends[1::2], *ray),
-            )
-        return beyond, rays, self._update(window, cells, runs, inputs.rules)
+            run_both(walk_clipped, (*start, ends[::2], *rays), (*start, ends[1::2], *rays))
+        self._update(scan.rules, window, runs, counts)
 
-    def _update(
-        self, window: NDArray[np.int64], cells: NDArray[np.uint8], runs: tuple[Runs, Runs], rules: Rules
-    ) -> NDArray[np.int64]:
+    def _update(self, rules: Rules, window: NDArray[np.int64], runs: tuple[Runs, ...], counts: ScanCounts) -> None:
         store, workspace = self.store, self.workspace
-        store.make_room(int(np.prod((window[3:] // (8, 8, 16)) + 2)))
+        store.make_room(int(np.prod(window[3:] // (8, 8, 16) + 2)))
+        results = np.zeros((2, 4), np.int64)
         first, second = (
             (
                 store.shards[i],
                 i,
-                cells,
+                workspace.cells,
                 window,
                 runs,
                 workspace.heads[i],
-                workspace.chains[i],
                 workspace.joined[i],
                 workspace.scratch[i],
                 rules,
+                results[i],
             )
             for i in range(2)
         )
-        results = run_both(update_shard, first, second)
+        run_both(update_shard, first, second)
         for one in runs:
             scanning.forget_ends(one, window)
-        return results[0] + results[1]
+        hits, touched, changed, refused = (int(n) for n in results[0] + results[1])
+        counts.hits += hits
+        counts.touched += touched
+        counts.changed += changed
+        counts.refused += refused
 
 
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    points: ScanKeys
-    labels: NDArray[np.uint16]
-    confidences: NDArray[np.float32]
-    clear: ScanKeys
-    origin: NDArray[np.float32]
-    origin_key: tuple[int, int, int]
-    max_range: float
-    range_limit: np.float32
-    rules: Rules
-    reach: NDArray[np.int64]
+def _share_rays(runs: tuple[Runs, ...]) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+    """Split the rays of both threads' points into two halves of the same total length.
 
-
-def _scan_box(
-    points: ScanKeys, clear: ScanKeys, origin_key: NDArray[np.int64], reach: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Lowest brick and number of bricks per axis of the box of all rays."""
-    low = np.minimum(np.minimum(points.lowest, clear.lowest), origin_key)
-    high = np.maximum(np.maximum(points.highest, clear.highest), origin_key)
-    # One voxel more: a ray that misses its end voxel may leave the box by one.
-    low = np.maximum(np.maximum(low, reach[:3]) - 1, 0)
-    high = np.minimum(np.minimum(high, reach[3:]) + 1, KEY_END - 1)
-    return np.concatenate([low >> 3, (high >> 3) - (low >> 3) + 1])
+    Returns:
+        for either thread the first and the last ray (exclusive) in the first list, and in the second.
+    """
+    counts = [int(one.used[2]) for one in runs]
+    lengths = [int(one.lengths[count - 1]) if count else 0 for one, count in zip(runs, counts, strict=True)]
+    half = (lengths[0] + lengths[1]) // 2
+    if half <= lengths[0]:
+        split = int(np.searchsorted(runs[0].lengths[: counts[0]], half))
+        return (0, split, 0, 0), (split, counts[0], 0, counts[1])
+    split = int(np.searchsorted(runs[1].lengths[: counts[1]], half - lengths[0]))
+    return (0, counts[0], 0, split), (0, 0, split, counts[1])
 
 
 def _parts(box: NDArray[np.int64], max_cells: int) -> Iterator[NDArray[np.int64]]:

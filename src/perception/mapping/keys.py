@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from perception.mapping._numba import kernel
+
 TREE_DEPTH = 16
 KEY_ORIGIN = 32768
 KEY_END = 65536
@@ -16,7 +18,7 @@ BRICK = 8
 BRICK_VOXELS = 512
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def coordinate_key(coordinate, inverse_resolution):
     """Key of one coordinate, or -1 when it is not finite or lies outside the map."""
     key = np.floor(np.float64(coordinate) * inverse_resolution) + KEY_ORIGIN
@@ -24,34 +26,37 @@ def coordinate_key(coordinate, inverse_resolution):
     return np.int64(key) if 0.0 <= key < KEY_END else np.int64(-1)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def key_coordinate(key, resolution):
     """Float64 coordinate of a voxel's center."""
     return (np.float64(key - KEY_ORIGIN) + 0.5) * resolution
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def pack_key(x, y, z):
     """Three 16-bit keys in one int64."""
     return (np.int64(x) << 32) | (np.int64(y) << 16) | np.int64(z)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def pack_brick(bx, by, bz):
     """Three 13-bit brick keys (voxel key // 8) in one int64."""
     return (np.int64(bx) << 26) | (np.int64(by) << 13) | np.int64(bz)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def unpack_brick(brick):
     """The three brick keys of `pack_brick`."""
     return brick >> 26, (brick >> 13) & 8191, brick & 8191
 
 
-@njit(cache=True, nogil=True, inline="always")
-def brick_shard(bx, by, bz):
-    """Which of the two shards holds a brick: a checkerboard, so both get the same work."""
-    return (bx + by + bz) & 1
+@kernel
+def brick_shard(bx, by):
+    """Which of the two shards holds a column of bricks: a pattern that gives both the same work on any wall.
+
+    Whole columns, because rows of the window run along z: two threads must not write to the same cache lines.
+    """
+    return (bx + (by >> 1)) & 1
 
 
 @njit(cache=True, nogil=True)
@@ -60,3 +65,8 @@ def point_keys(points, inverse_resolution, keys):
     for i in range(points.shape[0]):
         for axis in range(3):
             keys[i, axis] = coordinate_key(points[i, axis], inverse_resolution)
+
+
+def brick_corners(bricks: np.ndarray) -> np.ndarray:
+    """(N, 3) int64 brick keys of (N,) packed ones."""
+    return np.stack([bricks >> 26, (bricks >> 13) & 8191, bricks & 8191], axis=1)

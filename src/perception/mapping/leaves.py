@@ -13,7 +13,7 @@ from perception.errors import InputError
 from perception.mapping import bricks as layout
 from perception.mapping.bricks import Shard, collapse_brick, expand_brick
 from perception.mapping.fusion import MAX_ENTRIES, NO_LABEL, store_labels
-from perception.mapping.keys import BRICK_VOXELS, TREE_DEPTH, brick_shard, unpack_brick
+from perception.mapping.keys import BRICK_VOXELS, TREE_DEPTH, brick_corners, brick_shard, unpack_brick
 from perception.mapping.octomap_kernels import morton_codes
 from perception.mapping.octomap_stream import prune_leaves
 from perception.mapping.store import BrickStore, live_bricks
@@ -51,7 +51,7 @@ def extract_leaves(shards: list[Shard], evidence: bool) -> TreeLeaves:
     numbers = [live_bricks(shard) for shard in shards]
     owners = np.repeat(np.arange(2), [len(n) for n in numbers])
     packed = np.concatenate([shard.keys[n] for shard, n in zip(shards, numbers, strict=True)])
-    corners = np.stack(unpack_brick(packed), axis=1).astype(np.uint16) * np.uint16(8)
+    corners = brick_corners(packed).astype(np.uint16) * np.uint16(8)
     order = np.argsort(morton_codes(corners))
     numbers, owners = np.concatenate(numbers)[order], owners[order]
     counts = _count_leaves(tuple(shards), numbers, owners, evidence)
@@ -249,10 +249,10 @@ def _load(shards, keys, depths, values):
             for x in range(bx, bx + span):
                 for y in range(by, by + span):
                     for z in range(bz, bz + span):
-                        shard = shards[1] if brick_shard(x, y, z) else shards[0]
+                        shard = shards[1] if brick_shard(x, y) else shards[0]
                         shard.uniform[find_or_add(shard, x, y, z, unlimited)] = values[i]
             continue
-        shard = shards[1] if brick_shard(bx, by, bz) else shards[0]
+        shard = shards[1] if brick_shard(bx, by) else shards[0]
         row = shard.values[expand_brick(shard, find_or_add(shard, bx, by, bz, unlimited))]
         size = np.int64(1) << (TREE_DEPTH - np.int64(depths[i]))
         x0, y0, z0 = np.int64(keys[i, 0]) & 7, np.int64(keys[i, 1]) & 7, np.int64(keys[i, 2]) & 7
@@ -293,5 +293,5 @@ def _load_evidence(shards, packed, voxels, ids, scores):
                     count += 1
             i += 1
         bx, by, bz = unpack_brick(first)
-        shard = shards[1] if brick_shard(bx, by, bz) else shards[0]
+        shard = shards[1] if brick_shard(bx, by) else shards[0]
         store_labels(shard, find_or_add(shard, bx, by, bz, unlimited), tags, values, count, unlimited)

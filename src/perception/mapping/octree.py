@@ -15,8 +15,8 @@ from perception.mapping import columns, editing, inputs, leaves, map_files
 from perception.mapping.columns import Cursor
 from perception.mapping.fusion import MAX_CLASSES, MAX_KEPT
 from perception.mapping.inputs import InsertReport
-from perception.mapping.insertion import ScanInserter, scan_keys
-from perception.mapping.keys import TREE_DEPTH
+from perception.mapping.insertion import Scan, ScanInserter
+from perception.mapping.keys import TREE_DEPTH, brick_corners
 from perception.mapping.lookup import Lookup
 from perception.mapping.results import OccupiedColumns, OctreeLeaves
 from perception.mapping.store import BrickStore, live_bricks
@@ -104,20 +104,12 @@ class SemanticOcTree(Lookup):
         cloud, counts = inputs.checked_cloud(points, labels, confidence, self.num_classes)
         clear = inputs.checked_points("clear_points", () if clear_points is None else clear_points)
         origin, origin_key = inputs.checked_origin(sensor_origin, self.resolution)
-        keys, clear_keys = scan_keys(cloud.points, self.resolution), scan_keys(clear, self.resolution)
         with self._lock:
             forgotten = self._store.keep_below(origin_key, 0.9, 0.75)
-            scan = self._inserter.insert(
-                keys,
-                cloud.labels,
-                cloud.confidence,
-                clear_keys,
-                origin,
-                origin_key,
-                float(self.sensor_model.max_range),
-                self._rules(),
-            )
-        return inputs.make_report(cloud.points, keys.invalid, clear, clear_keys.invalid, counts, scan, forgotten)
+            max_range, rules = float(self.sensor_model.max_range), self._rules()
+            scan = Scan(cloud.points, cloud.labels, cloud.confidence, clear, origin, origin_key, max_range, rules)
+            result = self._inserter.insert(scan)
+        return inputs.make_report(cloud.points, clear, counts, result, forgotten)
 
     def decay(self, seconds: float) -> int:
         """Let evidence of classes with a time constant fade by the time that has passed.
@@ -278,8 +270,6 @@ class SemanticOcTree(Lookup):
 
     def _bricks_in(self, shard: int, lowest: NDArray[np.int64], highest: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of a shard's bricks that touch a box of voxel keys."""
-        from perception.mapping.keys import unpack_brick
-
         numbers = live_bricks(self._store.shards[shard])
-        bricks = np.stack(unpack_brick(self._store.shards[shard].keys[numbers]), axis=1)
+        bricks = brick_corners(self._store.shards[shard].keys[numbers])
         return numbers[((bricks >= lowest >> 3) & (bricks <= highest >> 3)).all(axis=1)]

@@ -41,7 +41,7 @@ def log_odds_at(shards, points, inverse_resolution, start, stop, result):
         bx, by, bz = x >> 3, y >> 3, z >> 3
         if bx != last_x or by != last_y or bz != last_z:
             last_x, last_y, last_z = bx, by, bz
-            shard = shards[1] if brick_shard(bx, by, bz) else shards[0]
+            shard = shards[1] if brick_shard(bx, by) else shards[0]
             brick = find_brick(shard, bx, by, bz)
         if brick >= 0:
             result[i] = _value(shard, brick, _voxel(x, y, z))
@@ -71,7 +71,7 @@ def labels_at(shards, points, inverse_resolution, start, stop, ids, scores):
         if x < 0 or y < 0 or z < 0:
             continue
         bx, by, bz = x >> 3, y >> 3, z >> 3
-        shard = shards[1] if brick_shard(bx, by, bz) else shards[0]
+        shard = shards[1] if brick_shard(bx, by) else shards[0]
         brick = find_brick(shard, bx, by, bz)
         if brick < 0 or shard.label_counts[brick] == 0:
             continue
@@ -128,7 +128,7 @@ def cast_rays(shards, origins, directions, max_range, ignore_unknown, resolution
             bx, by, bz = x >> 3, y >> 3, z >> 3
             if bx != last_x or by != last_y or bz != last_z:
                 last_x, last_y, last_z = bx, by, bz
-                shard = shards[1] if brick_shard(bx, by, bz) else shards[0]
+                shard = shards[1] if brick_shard(bx, by) else shards[0]
                 brick = find_brick(shard, bx, by, bz)
             value = _value(shard, brick, _voxel(x, y, z)) if brick >= 0 else np.float32(np.nan)
             keys[i, 0], keys[i, 1], keys[i, 2] = x, y, z

@@ -8,20 +8,16 @@ Direction, length and half a voxel are float32, the distances to the next voxel 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from perception.mapping._numba import kernel
 from perception.mapping.keys import coordinate_key, key_coordinate
+from perception.mapping.lanes import LANES, walk_lanes
 
 FREE = 1
 NEVER = 1.7976931348623157e308
 
-# Rows of a ray's state: distance to the next border, distance between borders.
-T_MAX, T_DELTA = 0, 3
-# Rows of its whole numbers: place in the window, step per axis, voxels still to mark.
-PLACE, STRIDE, LEFT = 0, 1, 4
 
-
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def _axis(origin, origin_key, direction, resolution):
     """Step, distance to the first border and between borders along one axis."""
     if direction > 0:
@@ -34,7 +30,7 @@ def _axis(origin, origin_key, direction, resolution):
     return step, (border - np.float64(origin)) / np.float64(direction), resolution / abs(np.float64(direction))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ray_end(origin, key, resolution, range_limit, max_range):
     """End of the ray to a voxel, cut at the longest range.
 
@@ -57,13 +53,13 @@ def ray_end(origin, key, resolution, range_limit, max_range):
     )
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def _border_distance(coordinate, key, resolution):
     """Distance of a coordinate to the nearest border of its voxel, in voxels; negative outside."""
     return 0.5 - abs(np.float64(coordinate) - key_coordinate(key, resolution)) / resolution
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def walk_exact(cells, origin, origin_key, end_key, length, direction, resolution, window):
     """Mark a ray whose end lies so close to a voxel border that it may miss its end voxel.
 
@@ -92,7 +88,7 @@ def walk_exact(cells, origin, origin_key, end_key, length, direction, resolution
             return
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def start_ray(cells, origin, origin_key, key, resolution, range_limit, max_range, window, reals, wholes, lane):
     """Prepare the ray to a voxel in a lane of `reals` (6, L) float64 and `wholes` (5, L) int64.
 
@@ -135,7 +131,7 @@ def start_ray(cells, origin, origin_key, key, resolution, range_limit, max_range
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def walk_lane(cells, reals, wholes, lane):
     """Mark what is left of the ray of one lane."""
     a, b, c = reals[0, lane], reals[1, lane], reals[2, lane]
@@ -159,8 +155,8 @@ def walk_lane(cells, reals, wholes, lane):
     wholes[4, lane] = 0
 
 
-@njit(cache=True, nogil=True)
-def walk_rays(cells, origin, origin_key, ends, count, resolution, range_limit, max_range, window):
+@kernel
+def walk_rays(cells, origin, origin_key, ends, start, stop, rule, window, reals, wholes):
     """Mark the voxels between the origin and the end voxels (neither ends nor what lies behind).
 
     Args:
@@ -168,22 +164,40 @@ def walk_rays(cells, origin, origin_key, ends, count, resolution, range_limit, m
         origin: (x, y, z) float32.
         origin_key: its keys, inside the window.
         ends: (E,) int64 packed keys of end voxels.
-        count: how many of them.
-        resolution: meters.
-        range_limit: float32, largest squared float32 distance that counts as in range.
-        max_range: float32, meters.
+        start: first of them.
+        stop: behind the last one.
+        rule: resolution in meters; float32 largest squared float32 distance that counts as in range; float32 longest
+            range in meters.
         window: (6,) int64, lowest brick and number of bricks per axis.
+        reals: (6, LANES) float64 scratch.
+        wholes: (5, LANES) int64 zeros, zeros again on return.
     """
-    reals = np.empty((6, 1))
-    wholes = np.empty((5, 1), np.int64)
-    for i in range(count):
-        if start_ray(cells, origin, origin_key, ends[i], resolution, range_limit, max_range, window, reals, wholes, 0):
-            walk_lane(cells, reals, wholes, 0)
+    ray = start
+    while True:
+        full = True
+        for lane in range(LANES):
+            while wholes[4, lane] == 0 and ray < stop:
+                start_ray(cells, origin, origin_key, ends[ray], *rule, window, reals, wholes, lane)
+                ray += 1
+            full &= wholes[4, lane] > 0
+        if not full:
+            break
+        walk_lanes(cells, reals, wholes)
+    for lane in range(LANES):
+        walk_lane(cells, reals, wholes, lane)
 
 
-@njit(cache=True, nogil=True)
-def walk_clipped(cells, origin, origin_key, ends, resolution, range_limit, max_range, window):
+@kernel
+def walk_shares(cells, origin, origin_key, runs, share, rule, window, reals, wholes):
+    """walk_rays for one thread's share (first, last, first, last) of the ends that both threads found."""
+    walk_rays(cells, origin, origin_key, runs[0].ends, share[0], share[1], rule, window, reals, wholes)
+    walk_rays(cells, origin, origin_key, runs[1].ends, share[2], share[3], rule, window, reals, wholes)
+
+
+@kernel
+def walk_clipped(cells, origin, origin_key, ends, rule, window):
     """Like walk_rays for a window that holds only a part of the rays, and perhaps not their origin."""
+    resolution, range_limit, max_range = rule
     for i in range(len(ends)):
         x, y, z, cut = ray_end(origin, ends[i], resolution, range_limit, max_range)
         kx, ky, kz = ends[i] >> 32, (ends[i] >> 16) & 0xFFFF, ends[i] & 0xFFFF

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the points of a scan to end voxels: keys, bounds, runs of points with votes, and the ends of rays.
+"""From the points of a scan to end voxels: bounds, runs of points with votes, and the ends of rays.
 
-Neighboring points of an image mostly fall into the same voxel with the same label. They are joined into runs before
-anything is looked up, which is what makes the rest cheap. Points are dealt to the two threads in blocks, so that both
-see near and far parts of the scene, and always in the same way.
+Neighboring points of an image mostly fall into the same voxel with the same label. They are joined into runs, and
+runs of the same voxel meet in a small table, before anything is looked up; that makes the rest cheap. Each thread
+takes one half of the points: an upper and a lower half of an image write to different parts of the window.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from perception.mapping._numba import kernel
 from perception.mapping.fusion import NO_LABEL
-from perception.mapping.keys import KEY_END, KEY_ORIGIN, brick_shard, key_coordinate, pack_key
+from perception.mapping.keys import KEY_END, KEY_ORIGIN, brick_shard, pack_key
 
-BLOCK = 4096
-"""Points that a thread takes at once."""
+BLOCK = 1024
+"""Points whose keys are computed at once: they stay in the fastest cache."""
+TABLE = 4096
+"""Places of the table where runs meet: 16 voxels along each axis."""
 FAR_CACHE = 1 << 14
 
 
 class Runs(NamedTuple):
-    """Runs of points that share voxel and label, one row for each shard of the map."""
+    """What one thread finds in its points. Runs have one row for each shard of the map."""
 
     bricks: np.ndarray
     """(2, R) int32 number of the brick in the window."""
@@ -33,158 +35,222 @@ class Runs(NamedTuple):
     sums: np.ndarray
     """(2, R) float64 summed confidence."""
     ends: np.ndarray
-    """(E,) int64 packed keys of the end voxels, each once for a thread."""
+    """(E,) int64 packed keys of end voxels."""
+    lengths: np.ndarray
+    """(E,) int64 voxels along the rays up to and with each end."""
     used: np.ndarray
-    """(4,) int64 runs in either row, ends, points beyond the longest range."""
+    """(5,) int64 runs in either row, ends, points beyond the longest range, points that are invalid."""
     seen: np.ndarray
-    """(X·Y·Z / 8,) uint8 one bit for each voxel of the window, zero before and after a scan."""
+    """(X·Y·Z / 8,) uint8 one bit for each end voxel of the window, zero before and after a scan; of both threads.
+
+    They may lose each other's bits. A ray is then walked twice, which marks the same voxels.
+    """
     far: np.ndarray
     """(FAR_CACHE,) int64 last far end voxels seen."""
+    table_keys: np.ndarray
+    """(TABLE,) int64 voxel in the window (16 bits for x, y, z) << 16 | label; -1 where empty."""
+    table_counts: np.ndarray
+    """(TABLE,) int32 points."""
+    table_sums: np.ndarray
+    """(TABLE,) float64 summed confidence."""
+    block_keys: np.ndarray
+    """(3 BLOCK,) int32 keys of a block of points."""
+    block_places: np.ndarray
+    """(BLOCK,) int32 places in the window."""
 
 
-@njit(cache=True, nogil=True)
-def compute_keys(points, inverse_resolution, keys, start, stop):
-    """Keys of the coordinates [start, stop) of flat points; -1 where there is none. Vectorizes."""
-    for i in range(start, stop):
-        key = np.floor(np.float64(points[i]) * inverse_resolution) + KEY_ORIGIN
-        keys[i] = np.int32(key) if (key >= 0.0) & (key < KEY_END) else np.int32(-1)
+class Space(NamedTuple):
+    """Where a scan, or a part of it, happens."""
+
+    window: np.ndarray
+    """(6,) int64 lowest brick and number of bricks per axis."""
+    reach: np.ndarray
+    """(6,) int64 lowest and highest key per axis of voxels that may be in range."""
+    squares_x: np.ndarray
+    """float32 squared distances of the window's voxel centers from the origin, like the next two."""
+    squares_y: np.ndarray
+    squares_z: np.ndarray
+    range_limit: np.float32
+    """largest squared distance that counts as in range"""
+    origin_key: tuple[int, int, int]
+    inverse_resolution: float
 
 
-@njit(cache=True, nogil=True)
-def key_bounds(keys, start, stop, bounds):
-    """Lowest and highest key per axis of the valid points [start, stop), and how many are invalid.
+@kernel
+def coordinate_bounds(bits, start, stop, limit, bounds):
+    """Lowest and highest coordinate per axis, of those that are finite and within ±limit.
 
     Args:
-        keys: (3 N,) int32 flat keys.
+        bits: (3 N,) int32, the bits of float32 points: with the sign taken care of they order as the numbers do, and
+            NaN and infinity exceed every limit. Whole numbers vectorize, floating minima do not.
         start: first point.
         stop: behind the last one.
-        bounds: (7,) int64 result: lowest x, y, z, highest x, y, z, invalid points.
+        limit: int32 bits of the limit.
+        bounds: (6,) int32 result, to be read with `bits_to_float`; lowest above highest when there is none.
     """
-    big = np.int32(KEY_END)
+    big = np.int32(0x7FFFFFFF)
     low_x, low_y, low_z = big, big, big
-    high_x, high_y, high_z = np.int32(-1), np.int32(-1), np.int32(-1)
-    invalid = np.int32(0)
+    high_x, high_y, high_z = -big, -big, -big
     for i in range(start, stop):
-        x, y, z = keys[3 * i], keys[3 * i + 1], keys[3 * i + 2]
-        bad = (x | y | z) < 0
-        invalid += np.int32(bad)
-        low_x = min(low_x, big if bad else x)
-        low_y = min(low_y, big if bad else y)
-        low_z = min(low_z, big if bad else z)
-        high_x = max(high_x, np.int32(-1) if bad else x)
-        high_y = max(high_y, np.int32(-1) if bad else y)
-        high_z = max(high_z, np.int32(-1) if bad else z)
+        x, y, z = bits[np.uint64(3 * i)], bits[np.uint64(3 * i + 1)], bits[np.uint64(3 * i + 2)]
+        good_x, good_y, good_z = (x & big) <= limit, (y & big) <= limit, (z & big) <= limit
+        x, y, z = x ^ ((x >> 31) & big), y ^ ((y >> 31) & big), z ^ ((z >> 31) & big)
+        low_x, high_x = min(low_x, x if good_x else big), max(high_x, x if good_x else -big)
+        low_y, high_y = min(low_y, y if good_y else big), max(high_y, y if good_y else -big)
+        low_z, high_z = min(low_z, z if good_z else big), max(high_z, z if good_z else -big)
     bounds[0], bounds[1], bounds[2] = low_x, low_y, low_z
     bounds[3], bounds[4], bounds[5] = high_x, high_y, high_z
-    bounds[6] = invalid
 
 
-@njit(cache=True, nogil=True)
-def compute_keys_and_bounds(points, inverse_resolution, keys, start, stop, bounds):
-    """compute_keys and key_bounds of the points [start, stop)."""
-    compute_keys(points, inverse_resolution, keys, 3 * start, 3 * stop)
-    key_bounds(keys, start, stop, bounds)
+def bits_to_float(bits: np.ndarray) -> np.ndarray:
+    """Float64 coordinates of `coordinate_bounds`; +inf and -inf where there was none to take the bounds of."""
+    floats = (bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))).view(np.float32).astype(np.float64)
+    return np.where(np.isnan(floats), np.where(bits > 0, np.inf, -np.inf), floats)
 
 
-@njit(cache=True, nogil=True)
-def axis_squares(origin, lowest_key, count, resolution):
+def axis_squares(origin: np.float32, lowest_key: int, count: int, resolution: float) -> np.ndarray:
     """(count,) float32 squared distances of the voxel centers of one axis from the origin."""
-    squares = np.empty(count, np.float32)
+    centers = (np.arange(lowest_key, lowest_key + count) - KEY_ORIGIN + 0.5) * resolution
+    return (centers.astype(np.float32) - origin) ** 2
+
+
+@kernel
+def _locate_block(points, start, count, space, keys, places):
+    """Keys (-1 where there is none) and places in the window (-1 outside) of a block of points; vectorizes."""
+    flat = points.reshape(-1)
+    inverse = space.inverse_resolution
+    for i in range(3 * count):
+        key = np.floor(np.float64(flat[3 * start + i]) * inverse) + KEY_ORIGIN
+        keys[i] = np.int32(key) if (key >= 0.0) & (key < KEY_END) else np.int32(-1)
+    window = space.window
+    x0, y0, z0 = np.int32(window[0] * 8), np.int32(window[1] * 8), np.int32(window[2] * 8)
+    nx, ny, nz = np.int32(window[3] * 8), np.int32(window[4] * 8), np.int32(window[5] * 8)
     for i in range(count):
-        distance = np.float32(key_coordinate(lowest_key + i, resolution)) - origin
-        squares[i] = distance * distance
-    return squares
+        x, y, z = keys[3 * i] - x0, keys[3 * i + 1] - y0, keys[3 * i + 2] - z0
+        inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny) & (z >= 0) & (z < nz)
+        places[i] = (x * ny + y) * nz + z if inside else np.int32(-1)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _end_run(runs, squares, window, x, y, z, label, count, total, range_limit, marks):
+@kernel
+def _add_end(runs, space, key):
+    """Store the end of a ray."""
+    place = runs.used[2]
+    ox, oy, oz = space.origin_key
+    length = abs((key >> 32) - ox) + abs(((key >> 16) & 0xFFFF) - oy) + abs((key & 0xFFFF) - oz)
+    runs.ends[place] = key
+    runs.lengths[place] = length + (runs.lengths[place - 1] if place > 0 else 0)
+    runs.used[2] = place + 1
+
+
+@kernel
+def _end_run(runs, space, packed, count, total, marks):
     """Store one run: its votes if the voxel is in range, its end voxel if not seen before."""
-    used = runs.used
-    ny, nz = window[4], window[5]
-    in_range = squares[0][x] + squares[1][y] + squares[2][z] <= range_limit
-    if in_range and marks:
-        bx, by, bz = x >> 3, y >> 3, z >> 3
-        shard = brick_shard(bx + window[0], by + window[1], bz + window[2])
-        place = used[shard]
-        runs.bricks[shard, place] = (bx * ny + by) * nz + bz
-        voxel = ((x & 7) << 6) | ((y & 7) << 3) | (z & 7)
-        runs.tags[shard, place] = np.uint32((voxel << 16) | label)
-        runs.counts[shard, place] = count
-        runs.sums[shard, place] = total
-        used[shard] = place + 1
-    elif marks:
-        used[3] += count
-    index = np.uint64((x * ny * 8 + y) * nz * 8 + z)
+    x, y, z = (packed >> 48) & 0xFFFF, (packed >> 32) & 0xFFFF, (packed >> 16) & 0xFFFF
+    window, used = space.window, runs.used
+    if marks:
+        if space.squares_x[x] + space.squares_y[y] + space.squares_z[z] <= space.range_limit:
+            shard = brick_shard((x >> 3) + window[0], (y >> 3) + window[1])
+            place = used[shard]
+            runs.bricks[shard, place] = ((x >> 3) * window[4] + (y >> 3)) * window[5] + (z >> 3)
+            voxel = ((x & 7) << 6) | ((y & 7) << 3) | (z & 7)
+            runs.tags[shard, place] = np.uint32((voxel << 16) | (packed & 0xFFFF))
+            runs.counts[shard, place] = count
+            runs.sums[shard, place] = total
+            used[shard] = place + 1
+        else:
+            used[3] += count
+    index = np.uint64(((x * window[4] * 8 + y) * window[5] * 8 + z) >> 3)
     bit = np.uint8(1 << (z & 7))
-    if runs.seen[index >> np.uint64(3)] & bit == 0:
-        runs.seen[index >> np.uint64(3)] |= bit
-        runs.ends[used[2]] = pack_key(x + window[0] * 8, y + window[1] * 8, z + window[2] * 8)
-        used[2] += 1
+    if runs.seen[index] & bit == 0:
+        runs.seen[index] |= bit
+        _add_end(runs, space, pack_key(x + window[0] * 8, y + window[1] * 8, z + window[2] * 8))
 
 
-@njit(cache=True, nogil=True)
-def collect_ends(keys, labels, confidences, thread, window, reach, squares, range_limit, with_far, marks, runs):
-    """Join the points of one thread's blocks into runs.
-
-    Args:
-        keys: (3 N,) int32 flat keys.
-        labels: (N,) uint16 classes, NO_LABEL for none; or empty.
-        confidences: (N,) float32; or empty for full confidence.
-        thread: 0 or 1: even or odd blocks.
-        window: (6,) int64 lowest brick and number of bricks per axis.
-        reach: (6,) int64 lowest and highest key per axis of voxels that may be in range.
-        squares: three axis_squares of the window.
-        range_limit: float32, largest squared distance that counts as in range.
-        with_far: whether points outside `reach` become ends of rays here.
-        marks: whether the end voxels are hit; False for points that only clear.
-        runs: result.
-    """
-    x0, y0, z0 = window[0] * 8, window[1] * 8, window[2] * 8
-    nx, ny, nz = np.uint64(window[3] * 8), np.uint64(window[4] * 8), np.uint64(window[5] * 8)
-    has_labels, has_confidences = len(labels) > 0, len(confidences) > 0
-    points = len(keys) // 3
-    last_x, last_y, last_z = np.int64(-1), np.int64(-1), np.int64(-1)
-    last_label, count, total = np.int64(NO_LABEL), np.int64(0), 0.0
-    for block in range(thread * BLOCK, points, 2 * BLOCK):
-        for i in range(block, min(block + BLOCK, points)):
-            x, y, z = np.int64(keys[3 * i]) - x0, np.int64(keys[3 * i + 1]) - y0, np.int64(keys[3 * i + 2]) - z0
-            label = np.int64(labels[i]) if has_labels else np.int64(NO_LABEL)
-            confidence = np.float64(confidences[i]) if has_confidences else 1.0
-            if x == last_x and y == last_y and z == last_z and label == last_label:
-                count += 1
-                total += confidence
-                continue
-            if np.uint64(x) < nx and np.uint64(y) < ny and np.uint64(z) < nz:
-                if count > 0:
-                    _end_run(
-                        runs, squares, window, last_x, last_y, last_z, last_label, count, total, range_limit, marks
-                    )
-                last_x, last_y, last_z, last_label = x, y, z, label
-                count, total = np.int64(1), confidence
-            elif with_far:
-                _add_far(runs, reach, x + x0, y + y0, z + z0, marks)
-    if count > 0:
-        _end_run(runs, squares, window, last_x, last_y, last_z, last_label, count, total, range_limit, marks)
-
-
-@njit(cache=True, nogil=True)
-def _add_far(runs, reach, x, y, z, marks):
-    """Store the end of a ray that is longer than the longest range; mostly once per voxel."""
+@kernel
+def _add_far(runs, space, x, y, z, marks):
+    """Count an invalid point, or store the end of a ray longer than the longest range, mostly once per voxel."""
     if x < 0 or y < 0 or z < 0:
+        runs.used[4] += 1
         return
+    reach = space.reach
     if reach[0] <= x <= reach[3] and reach[1] <= y <= reach[4] and reach[2] <= z <= reach[5]:
         return
-    runs.used[3] += marks
+    if marks:
+        runs.used[3] += 1
     key = pack_key(x, y, z)
     place = (key * np.int64(0x9E3779B97F4A7C1) >> 40) & (FAR_CACHE - 1)
     # A lossy memory is enough: a ray walked twice marks the same voxels.
     if runs.far[place] != key:
         runs.far[place] = key
-        runs.ends[runs.used[2]] = key
-        runs.used[2] += 1
+        _add_end(runs, space, key)
 
 
-@njit(cache=True, nogil=True)
+@kernel
+def _meet(runs, space, packed, count, total, marks):
+    """Add a run to the table; what stood in its place and is another voxel or label is stored."""
+    place = np.uint64(((packed >> 40) & 0xF00) | ((packed >> 28) & 0xF0) | ((packed >> 16) & 0xF))
+    there = runs.table_keys[place]
+    if there == packed:
+        runs.table_counts[place] += count
+        runs.table_sums[place] += total
+        return
+    if there != -1:
+        _end_run(runs, space, there, runs.table_counts[place], runs.table_sums[place], marks)
+    runs.table_keys[place] = packed
+    runs.table_counts[place] = count
+    runs.table_sums[place] = total
+
+
+@kernel
+def collect_ends(points, labels, confidences, start, stop, space, with_far, marks, runs):
+    """Join the points [start, stop) into runs and find the ends of their rays.
+
+    Args:
+        points: (N, 3) float32.
+        labels: (N,) uint16 classes, NO_LABEL for none; or empty.
+        confidences: (N,) float32; or empty for full confidence.
+        start: first point.
+        stop: behind the last one.
+        space: where.
+        with_far: whether points outside `space.reach` become ends of rays here.
+        marks: whether the end voxels are hit; False for points that only clear.
+        runs: result.
+    """
+    has_labels, has_confidences = len(labels) > 0, len(confidences) > 0
+    window, keys, places = space.window, runs.block_keys, runs.block_places
+    x0, y0, z0 = window[0] * 8, window[1] * 8, window[2] * 8
+    last, last_label = np.int32(-2), np.int64(NO_LABEL)
+    packed, count, total = np.int64(0), np.int64(0), 0.0
+    for block in range(start, stop, BLOCK):
+        size = min(BLOCK, stop - block)
+        _locate_block(points, block, size, space, keys, places)
+        for i in range(size):
+            place = places[i]
+            label = np.int64(labels[block + i]) if has_labels else np.int64(NO_LABEL)
+            confidence = np.float64(confidences[block + i]) if has_confidences else 1.0
+            if place == last and label == last_label:
+                count += 1
+                total += confidence
+                continue
+            if place < 0:
+                if with_far:
+                    _add_far(runs, space, keys[3 * i], keys[3 * i + 1], keys[3 * i + 2], marks)
+                continue
+            if count > 0:
+                _meet(runs, space, packed, count, total, marks)
+            x, y, z = np.int64(keys[3 * i]) - x0, np.int64(keys[3 * i + 1]) - y0, np.int64(keys[3 * i + 2]) - z0
+            last, last_label = place, label
+            packed = (x << 48) | (y << 32) | (z << 16) | label
+            count, total = np.int64(1), confidence
+    if count > 0:
+        _meet(runs, space, packed, count, total, marks)
+    for place in range(TABLE):
+        if runs.table_keys[place] != -1:
+            _end_run(runs, space, runs.table_keys[place], runs.table_counts[place], runs.table_sums[place], marks)
+            runs.table_keys[place] = -1
+
+
+@kernel
 def forget_ends(runs, window):
     """Zero the bits of the end voxels again, and the far ones."""
     x0, y0, z0 = window[0] * 8, window[1] * 8, window[2] * 8
@@ -197,7 +263,7 @@ def forget_ends(runs, window):
     runs.far[:] = -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def clean_labels(labels, confidences, num_classes, out, counts):
     """Labels as uint16 with NO_LABEL for what is no class.
 

@@ -23,7 +23,7 @@ from perception.mapping.bricks import (
     remove_region,
 )
 from perception.mapping.fusion import free_block
-from perception.mapping.keys import BRICK_VOXELS, unpack_brick
+from perception.mapping.keys import BRICK_VOXELS, brick_corners, unpack_brick
 from perception.mapping.update import used_bytes
 
 MIN_MEMORY = 1 << 24
@@ -191,8 +191,7 @@ def live_bytes(shard):
 
 
 def _distances(keys: NDArray[np.int64], center: NDArray[np.int64]) -> NDArray[np.int64]:
-    x, y, z = unpack_brick(keys)
-    return (x - center[0]) ** 2 + (y - center[1]) ** 2 + (z - center[2]) ** 2
+    return ((brick_corners(keys) - center) ** 2).sum(axis=1)
 
 
 @njit(cache=True, nogil=True)

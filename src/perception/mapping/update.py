@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from perception.mapping._numba import kernel
 from perception.mapping.bricks import (
     BRICKS,
     DECAYING,
@@ -26,7 +26,7 @@ from perception.mapping.bricks import (
     region_key,
 )
 from perception.mapping.fusion import MAX_ENTRIES, NO_LABEL, elect, merge_votes, vote_weight
-from perception.mapping.keys import BRICK_VOXELS
+from perception.mapping.keys import BRICK_VOXELS, brick_shard
 
 ROW_BYTES = 2048
 RECORD_BYTES = 45
@@ -50,6 +50,21 @@ class Rules(NamedTuple):
     """(C,) uint8, 1 for classes that decay"""
     limit: int
     """bytes"""
+
+
+class Joined(NamedTuple):
+    """Runs of points of one shard, as in scan.Runs, from both threads."""
+
+    tags: np.ndarray
+    """(R,) uint32"""
+    counts: np.ndarray
+    """(R,) int32"""
+    sums: np.ndarray
+    """(R,) float64"""
+    next_in_brick: np.ndarray
+    """(R,) int32 another run of the same brick, -1 at the end."""
+    next_in_voxel: np.ndarray
+    """(R,) int32 another run of the same voxel, -1 at the end."""
 
 
 class Scratch(NamedTuple):
@@ -90,7 +105,7 @@ def make_scratch(num_classes: int) -> Scratch:
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def used_bytes(counters):
     """Memory of a shard that its counters stand for."""
     return (
@@ -101,39 +116,30 @@ def used_bytes(counters):
     )
 
 
-@njit(cache=True, nogil=True)
-def group_runs(runs, shard_number, heads, following):
-    """Chain the runs of one thread's list by brick, the last one first.
+@kernel
+def join_runs(runs, number, heads, joined):
+    """Copy both threads' runs of a shard behind each other and chain them by brick, the last one first.
 
     Args:
-        runs: (bricks (R,), first number of this list) of one list.
-        shard_number: row of the lists.
+        runs: of both threads.
+        number: the shard.
         heads: (bricks of the window,) int32, -1 where there are none yet.
-        following: (R,) int32 result: the next run of the same brick.
+        joined: result.
     """
     base = 0
     for thread in range(2):
-        bricks = runs[thread].bricks[shard_number]
-        for i in range(runs[thread].used[shard_number]):
-            following[base + i] = heads[bricks[i]]
-            heads[bricks[i]] = base + i
-        base += runs[thread].used[shard_number]
+        one = runs[thread]
+        for i in range(one.used[number]):
+            joined.tags[base] = one.tags[number, i]
+            joined.counts[base] = one.counts[number, i]
+            joined.sums[base] = one.sums[number, i]
+            brick = one.bricks[number, i]
+            joined.next_in_brick[base] = heads[brick]
+            heads[brick] = base
+            base += 1
 
 
-@njit(cache=True, nogil=True)
-def join_runs(runs, shard_number, tags, counts, sums):
-    """Copy both threads' runs of a shard behind each other."""
-    base = 0
-    for thread in range(2):
-        used = runs[thread].used[shard_number]
-        for i in range(used):
-            tags[base + i] = runs[thread].tags[shard_number, i]
-            counts[base + i] = runs[thread].counts[shard_number, i]
-            sums[base + i] = runs[thread].sums[shard_number, i]
-        base += used
-
-
-@njit(cache=True, nogil=True)
+@kernel
 def update_misses(values, flags, miss, low, high):
     """Add a miss to the flagged voxels of a brick; whether a value and whether a state changed."""
     changed, state = np.uint8(0), np.uint8(0)
@@ -153,7 +159,7 @@ def update_misses(values, flags, miss, low, high):
     return changed != 0, state != 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def update_hits(values, voxels, count, hit, low, high):
     """Add a hit to the listed voxels of a brick; whether a value and whether a state changed."""
     changed, state = False, False
@@ -169,7 +175,7 @@ def update_hits(values, voxels, count, hit, low, high):
     return changed, state
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _uniform_miss(shard, brick, flags, rules):
     """Update a uniform brick that no ray ended in, if it stays uniform.
 
@@ -188,39 +194,46 @@ def _uniform_miss(shard, brick, flags, rules):
     return True, new != value, unknown or (value >= 0 and new < 0)
 
 
-@njit(cache=True, nogil=True)
-def elect_brick(head, chains, tags, counts, sums, scratch, num_classes):
+@kernel
+def elect_brick(head, joined, scratch, num_classes):
     """Voxels of a brick that were hit, and their votes.
 
+    Args:
+        head: first run of the brick.
+        joined: all runs.
+        scratch: gets voxels (ascending), classes and weights; the flags of voxels hit become 0.
+        num_classes: classes of the map.
+
     Returns:
-        how many voxels were hit (their numbers ascending in scratch.voxels), and how many of them got a vote; a
-        voxel without one has weight NaN.
+        how many voxels were hit, how many of them got a vote; the others have class NO_LABEL.
     """
-    following, next_in_voxel = chains[0], chains[1]
+    tags, heads = joined.tags, scratch.heads
     r = head
     while r >= 0:
         voxel = tags[r] >> 16
-        next_in_voxel[r] = scratch.heads[voxel]
-        scratch.heads[voxel] = r
-        r = following[r]
+        joined.next_in_voxel[r] = heads[voxel]
+        heads[voxel] = r
+        r = joined.next_in_brick[r]
     hits, votes = 0, 0
     for voxel in range(BRICK_VOXELS):
-        r = scratch.heads[voxel]
+        r = heads[voxel]
         if r < 0:
             continue
-        scratch.heads[voxel] = -1
-        winner, mean = elect(r, next_in_voxel, tags, counts, sums, scratch.class_sums, scratch.class_counts)
+        heads[voxel] = -1
+        winner, mean = elect(
+            r, joined.next_in_voxel, tags, joined.counts, joined.sums, scratch.class_sums, scratch.class_counts
+        )
         scratch.voxels[hits] = voxel
         scratch.classes[hits] = winner
-        hits += 1
         scratch.flags[voxel] = 0
         if winner != NO_LABEL:
-            scratch.weights[hits - 1] = vote_weight(mean, num_classes)
+            scratch.weights[hits] = vote_weight(mean, num_classes)
             votes += 1
+        hits += 1
     return hits, votes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _fuse(shard, brick, hits, scratch, rules, limit):
     """Merge the votes of a brick into its labels; whether a best class changed and whether they were stored."""
     votes = 0
@@ -241,24 +254,23 @@ def _fuse(shard, brick, hits, scratch, rules, limit):
     return merge_votes(shard, brick, *arrays, rules.kept, rules.score_max, limit)
 
 
-@njit(cache=True, nogil=True)
-def _load_flags(cells, place, row, column, flags):
-    """Copy one brick's bytes out of the window and zero them there; whether any was set."""
-    any_flag = np.uint8(0)
-    out = 0
+@kernel
+def _load_flags(words, place, row, column, flags):
+    """Copy one brick's bytes, eight at a time, out of the window and zero them there; whether any was set."""
+    any_flag = np.uint64(0)
     for x in range(8):
-        base = place + x * row
         for y in range(8):
-            for z in range(8):
-                flag = cells[base + y * column + z]
-                flags[out] = flag
-                cells[base + y * column + z] = 0
-                any_flag |= flag
-                out += 1
-    return any_flag != 0
+            any_flag |= words[place + x * row + y * column]
+    if any_flag == 0:
+        return False
+    for x in range(8):
+        for y in range(8):
+            flags[x * 8 + y] = words[place + x * row + y * column]
+            words[place + x * row + y * column] = 0
+    return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_or_add(shard, bx, by, bz, limit):
     """Number of a brick, made if missing; -1 when the memory bound forbids it."""
     key = region_key(bx, by, bz)
@@ -275,7 +287,7 @@ def find_or_add(shard, bx, by, bz, limit):
     return add_brick(shard, region, bx, by, bz)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def update_brick(shard, brick, hits, votes, any_miss, scratch, rules):
     """Apply one brick's misses, hits and votes.
 
@@ -310,8 +322,8 @@ def update_brick(shard, brick, hits, votes, any_miss, scratch, rules):
     return 2 if state else (1 if changed else 0)
 
 
-@njit(cache=True, nogil=True)
-def update_shard(shard, number, cells, window, runs, heads, chains, joined, scratch, rules):
+@kernel
+def update_shard(shard, number, cells, window, runs, heads, joined, scratch, rules, result):
     """Apply a window to one shard and leave the window's bytes of that shard zero.
 
     Args:
@@ -321,32 +333,30 @@ def update_shard(shard, number, cells, window, runs, heads, chains, joined, scra
         window: (6,) int64 lowest brick and number of bricks per axis.
         runs: both threads' runs.
         heads: (bricks of the window,) int32, all -1 before and after.
-        chains: (2, R) int32 scratch.
-        joined: (tags, counts, sums) (R,) scratch.
+        joined: room for the runs of both threads.
         scratch: of this thread.
         rules: how to update.
-
-    Returns:
-        (4,) int64: voxels hit, bricks touched, bricks changed, bricks refused for memory.
+        result: (4,) int64, added to: voxels hit, bricks touched, bricks changed, bricks refused for memory.
     """
-    group_runs(runs, number, heads, chains[0])
-    tags, counts, sums = joined
-    join_runs(runs, number, tags, counts, sums)
-    result = np.zeros(4, np.int64)
-    ny, nz = window[4] * 8, window[5] * 8
+    join_runs(runs, number, heads, joined)
+    ny, depth = window[4] * 8, window[5]
+    words, flag_words = cells.view(np.uint64), scratch.flags.view(np.uint64)
     for bx in range(window[3]):
         for by in range(window[4]):
-            first = (bx + by + window[0] + window[1] + window[2] + number) & 1
-            for bz in range(first, window[5], 2):
-                any_miss = _load_flags(cells, (bx * 8 * ny + by * 8) * nz + bz * 8, ny * nz, nz, scratch.flags)
-                place = (bx * window[4] + by) * window[5] + bz
+            if brick_shard(bx + window[0], by + window[1]) != number:
+                continue
+            for bz in range(depth):
+                any_miss = _load_flags(words, (bx * 8 * ny + by * 8) * depth + bz, ny * depth, depth, flag_words)
+                place = (bx * window[4] + by) * depth + bz
                 head = heads[place]
-                if not any_miss and head < 0:
-                    continue
+                if not any_miss:
+                    if head < 0:
+                        continue
+                    flag_words[:] = 0
                 hits, votes = 0, 0
                 if head >= 0:
                     heads[place] = -1
-                    hits, votes = elect_brick(head, chains, tags, counts, sums, scratch, rules.num_classes)
+                    hits, votes = elect_brick(head, joined, scratch, rules.num_classes)
                 key_x, key_y, key_z = bx + window[0], by + window[1], bz + window[2]
                 brick = find_or_add(shard, key_x, key_y, key_z, rules.limit)
                 outcome = -1
@@ -358,4 +368,3 @@ def update_shard(shard, number, cells, window, runs, heads, chains, joined, scra
                 result[3] += outcome < 0
                 if outcome == 2:
                     log_change(shard, shard.keys[brick])
-    return result
