@@ -20,6 +20,7 @@ class NodePair:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
+        self.context = context
         self.offering = rclpy.create_node("offering", context=context)
         self.asking = rclpy.create_node("asking", context=context)
         self.executor = SingleThreadedExecutor(context=context)

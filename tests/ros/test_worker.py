@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker takes the newest frame whose transforms are known, and says what became of the others."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from perception.errors import InputError, TransformError
+from perception.ros.worker import MAX_PENDING, FrameWorker
+
+
+class Desk:
+    """A worker whose frames are numbers, with transforms known up to ``known``."""
+
+    def __init__(self, timeout_s=5.0):
+        self.known = -1
+        self.oldest = 0
+        self.done: list[int] = []
+        self.drops: list[str] = []
+        self.changed = threading.Condition()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.worker = FrameWorker(self.resolve, self.process, self.drop, timeout_s)
+
+    def resolve(self, frame):
+        if frame < self.oldest:
+            raise TransformError("too old", "extrapolation_past")
+        if frame > self.known:
+            raise TransformError(f"nothing for {frame}", "extrapolation_future")
+        return -frame
+
+    def process(self, frame, needs):
+        assert needs == -frame
+        self.gate.wait(10)
+        if frame == 13:
+            raise InputError("unlucky")
+        if frame == 99:
+            raise ZeroDivisionError("a bug")
+        with self.changed:
+            self.done.append(frame)
+            self.changed.notify_all()
+
+    def drop(self, reason, detail):
+        with self.changed:
+            self.drops.append(reason)
+            self.changed.notify_all()
+
+    def wait(self, condition):
+        with self.changed:
+            assert self.changed.wait_for(condition, 10)
+
+
+@pytest.fixture
+def desk():
+    desk = Desk()
+    yield desk
+    desk.gate.set()
+    assert desk.worker.stop(5.0)
+
+
+def test_newest_frame_wins_while_one_is_being_done(desk):
+    desk.known = 100
+    desk.gate.clear()
+    desk.worker.submit(0)
+    for frame in (1, 2, 3):
+        desk.worker.submit(frame)
+    desk.gate.set()
+    desk.wait(lambda: 3 in desk.done)
+    assert desk.done in ([3], [0, 3])
+    assert set(desk.drops) == {"superseded"}
+    assert len(desk.drops) + len(desk.done) == 4
+
+
+def test_frame_waits_for_its_transform_and_is_done_when_it_comes(desk):
+    desk.worker.submit(5)
+    desk.worker.submit(6)
+    desk.known = 5
+    desk.worker.wake()
+    desk.wait(lambda: desk.done == [5])
+    desk.known = 6
+    desk.worker.wake()
+    desk.wait(lambda: desk.done == [5, 6])
+    assert desk.drops == []
+
+
+def test_transforms_that_are_always_late_lose_no_frame(desk):
+    # 20 Hz frames, transforms two frames behind: the case in which a single slot would lose every other frame.
+    for frame in range(10):
+        desk.worker.submit(frame)
+        desk.known = frame - 2
+        desk.worker.wake()
+        desk.wait(lambda frame=frame: len(desk.done) >= frame - 1)
+    assert desk.done == list(range(8))
+    assert desk.drops == []
+
+
+def test_frame_without_transform_is_dropped_with_its_reason_after_the_timeout():
+    desk = Desk(timeout_s=0.05)
+    desk.worker.submit(5)
+    desk.wait(lambda: desk.drops == ["extrapolation_future"])
+    desk.worker.stop(5.0)
+
+
+def test_frame_older_than_all_transforms_is_dropped_at_once(desk):
+    desk.oldest = 10
+    desk.worker.submit(5)
+    desk.wait(lambda: desk.drops == ["extrapolation_past"])
+
+
+def test_frames_that_wait_are_bounded(desk):
+    for frame in range(MAX_PENDING + 3):
+        desk.worker.submit(frame)
+    desk.wait(lambda: len(desk.drops) == 3)
+    assert desk.worker.clear() == MAX_PENDING
+
+
+def test_bad_frame_and_bug_are_counted_and_the_next_frame_is_done(desk):
+    desk.known = 1000
+    desk.worker.submit(13)
+    desk.wait(lambda: desk.drops == ["invalid"])
+    desk.worker.submit(99)
+    desk.wait(lambda: desk.drops == ["invalid", "internal"])
+    desk.worker.submit(100)
+    desk.wait(lambda: desk.done == [100])
+
+
+def test_posted_task_runs_once_however_often_it_is_posted(desk):
+    desk.known = 100
+    desk.gate.clear()
+    desk.worker.submit(1)
+    ran = []
+
+    def task():
+        ran.append(1)
+
+    for _ in range(5):
+        desk.worker.post(task)
+    desk.gate.set()
+    desk.wait(lambda: desk.done == [1])
+    desk.worker.submit(2)
+    desk.wait(lambda: desk.done == [1, 2])
+    assert 1 <= len(ran) <= 2
+
+
+def test_stop_ends_at_once_while_frames_wait(desk):
+    desk.worker.submit(5)
+    began = time.monotonic()
+    assert desk.worker.stop(5.0)
+    assert time.monotonic() - began < 1.0
+    assert desk.done == []
