@@ -23,6 +23,7 @@ NODES = [
     "labeled_cloud_node",
     "octomap_node",
     "pipeline_node",
+    "detection_node",
     "lifecycle_manager_perception",
 ]
 
@@ -51,6 +52,8 @@ setup(
     extras_require={
         "onnx": ["onnx>=1.15", "onnxruntime>=1.17"],
         "torch": ["torch>=2.4", "torchvision>=0.19"],
+        "tracking": ["norfair-enough>=2.4"],
+        "simulation": ["moderngl>=5.10", "pycollada>=0.8", "trimesh>=4.0"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/perception"]),
