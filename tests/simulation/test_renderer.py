@@ -9,35 +9,19 @@ from perception.geometry import PinholeCamera
 from perception.labels import LabelSet
 from perception.simulation.boxes import BoxRoom, default_camera
 from perception.simulation.poses import camera_pose, pose
-from perception.simulation.primitives import box_model, box_parts, quad
+from perception.simulation.primitives import box_model, quad
 from perception.simulation.renderer import Renderer, projection
-from perception.simulation.scene import Instance, Light, Material, Model, Scene
+from perception.simulation.scene import Instance, Material, Model, Scene
 
 LABELS = LabelSet.load("ade20k32")
 GRAY = Material((0.5, 0.5, 0.5, 1.0))
-
-
-def scene_of(room: BoxRoom) -> Scene:
-    """The same room as triangles: shell first, then the boxes."""
-    x, y, z = np.diag(room.size)
-    faces = {
-        "floor": [quad((0, 0, 0), x, y, GRAY)],
-        "ceiling": [quad(z, x, y, GRAY)],
-        "wall": [quad((0, 0, 0), x, z, GRAY), quad((0, 0, 0), y, z, GRAY), quad(x, y, z, GRAY), quad(y, x, z, GRAY)],
-    }
-    shell = [Instance(name, Model(name, tuple(parts)), LABELS[name].id) for name, parts in faces.items()]
-    boxes = [
-        Instance(f"box {i}", Model("box", box_parts(box.lower, box.upper, GRAY)), box.label)
-        for i, box in enumerate(room.boxes)
-    ]
-    return Scene("boxes", LABELS, (*shell, *boxes), (Light((2.0, 2.0, 2.0), (1.0, 1.0, 1.0)),))
 
 
 @pytest.mark.parametrize("samples", [1, 4])
 def test_depth_and_labels_equal_those_of_the_numpy_ray_caster(egl: None, samples: int):
     room, camera = BoxRoom.generate(4), default_camera(160, 120)
     positions, yaw = room.path(np.linspace(0, 8, 5))
-    with Renderer(scene_of(room), samples) as renderer:
+    with Renderer(room.scene(), samples) as renderer:
         for position, heading in zip(positions, yaw, strict=True):
             map_T_camera = camera_pose((*position, 1.0), heading + 0.4, 0.2)
             view = renderer.render(camera, map_T_camera)
@@ -107,11 +91,11 @@ def test_what_moves_is_where_its_motion_says(egl: None):
 def test_two_renderers_give_the_same_pixels_and_do_not_disturb_each_other(egl: None):
     room, camera = BoxRoom.generate(0), default_camera(64, 48)
     view_from = camera_pose((1.3, 2.0, 1.0), 0.5)
-    with Renderer(scene_of(room)) as first, Renderer(scene_of(BoxRoom.generate(1))) as other:
+    with Renderer(room.scene()) as first, Renderer(BoxRoom.generate(1).scene()) as other:
         one = first.render(camera, view_from)
         other.render(camera, view_from)
         again = first.render(camera, view_from)
-    with Renderer(scene_of(room)) as third:
+    with Renderer(room.scene()) as third:
         fresh = third.render(camera, view_from)
     for view in (again, fresh):
         assert np.array_equal(view.color, one.color) and np.array_equal(view.depth, one.depth)
@@ -130,7 +114,7 @@ def test_projection_puts_pixel_centers_at_whole_numbers():
 def test_a_distorted_camera_is_refused(egl: None):
     camera = PinholeCamera(64, 48, 60.0, 60.0, 32.0, 24.0, "plumb_bob", (0.1, 0.0, 0.0, 0.0, 0.0))
     with (
-        Renderer(scene_of(BoxRoom.generate(0)), 1) as renderer,
+        Renderer(BoxRoom.generate(0).scene(), 1) as renderer,
         pytest.raises(InputError, match="no distortion"),
     ):
         renderer.render(camera, camera_pose((1, 1, 1), 0.0))

@@ -17,6 +17,7 @@ COMMANDS = {
     "replay": "run the pipeline over a folder or a bag: map, costmap, pictures, figures",
     "info": "say what is in a map file, a bag or a folder of frames",
     "bench": "measure speed against OctoMap's own library",
+    "simulate": "record a drive through a scene with known truth",
     "weights": "import network weights",
     "bringup": "start the ROS 2 nodes and their lifecycle without ros2 launch",
     "play": "publish a bag's messages in real time with /clock",

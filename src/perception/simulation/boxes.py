@@ -13,6 +13,8 @@ from perception.errors import InputError
 from perception.geometry import PinholeCamera, Transform
 from perception.labels import LabelSet
 from perception.simulation.poses import camera_pose
+from perception.simulation.primitives import box_parts, quad
+from perception.simulation.scene import Instance, Light, Material, Model, Scene
 from perception.types import Frame, LabelImage
 
 FRAME_RATE = 10.0
@@ -122,6 +124,22 @@ class BoxRoom:
         color = np.take(np.array(colors, np.float32), surface, axis=0) * light[..., None]
         return color.astype(np.uint8), depth, labels
 
+    def scene(self) -> Scene:
+        """The same room as a scene of triangles."""
+        x, y, z = np.diag(self.size)
+        sides = [((0, 0, 0), x), ((0, 0, 0), y), (x, y), (y, x)]
+        faces = {"floor": [((0, 0, 0), x, y)], "ceiling": [(z, x, y)], "wall": [(a, b, z) for a, b in sides]}
+        instances = []
+        for name, rectangles in faces.items():
+            paint = _paint(self.colors[name])
+            parts = tuple(quad(corner, right, up, paint) for corner, right, up in rectangles)
+            instances.append(Instance(name, Model(name, parts), self.label_set[name].id))
+        for i, box in enumerate(self.boxes):
+            model = Model("box", box_parts(box.lower, box.upper, _paint(box.color)))
+            instances.append(Instance(f"box {i}", model, box.label))
+        lamp = Light(tuple((self.size * (0.5, 0.5, 0.85)).tolist()), (1.0, 1.0, 1.0))
+        return Scene("boxes", self.label_set, tuple(instances), (lamp,))
+
     def _shell(
         self, rays: NDArray[np.float32], origin: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -169,6 +187,11 @@ def _drive(room: BoxRoom, n: int, camera: PinholeCamera) -> Iterator[Frame]:
         color, depth, labels = room.render(camera, map_T_camera)
         truth = LabelImage.certain(labels, room.label_set)
         yield Frame(round(i * 1e9 / FRAME_RATE), color, depth, camera, map_T_camera, labels=truth)
+
+
+def _paint(color: tuple[int, int, int]) -> Material:
+    red, green, blue = (channel / 255 for channel in color)
+    return Material((red, green, blue, 1.0))
 
 
 def _against_wall(

@@ -116,15 +116,22 @@ class BagWriter:
         """A message object of a type such as "sensor_msgs/msg/Image"."""
         return self._types.types[msgtype](**fields)
 
-    def write_frame(self, frame: Frame) -> None:
-        """Write color, depth, their camera_info, the pose, and labels where the frame has them."""
+    def write_frame(self, frame: Frame, pose: bool = True) -> None:
+        """Write color, depth, their camera_info, and labels where the frame has them.
+
+        Args:
+            frame: what to write.
+            pose: write the robot's pose and where the cameras sit on it, too; False where the caller writes a tree
+                of transforms of its own.
+        """
         if not self._described:
-            self._write_static(frame)
+            self._write_static(frame, pose)
         stamp = frame.stamp_ns
         depth_camera = frame.depth_camera or frame.camera
         depth_frame = _depth_frame(frame)
-        map_T_base = frame.map_T_camera @ BASE_T_OPTICAL.inverse()
-        self.write_transforms(stamp, [(self.layout.fixed_frame, self.layout.base_frame, map_T_base)])
+        if pose:
+            map_T_base = frame.map_T_camera @ BASE_T_OPTICAL.inverse()
+            self.write_transforms(stamp, [(self.layout.fixed_frame, self.layout.base_frame, map_T_base)])
         self.write_camera_info("color/camera_info", stamp, frame.frame_id, frame.camera)
         self._write_color(stamp, frame.frame_id, frame.color)
         self.write_camera_info("depth/camera_info", stamp, depth_frame, depth_camera)
@@ -213,12 +220,13 @@ class BagWriter:
     def _topic(self, name: str) -> str:
         return f"{self.layout.namespace.rstrip('/')}/{name}"
 
-    def _write_static(self, frame: Frame) -> None:
+    def _write_static(self, frame: Frame, pose: bool) -> None:
         """What holds for the whole bag: where the cameras sit and what the labels mean."""
-        transforms = [(self.layout.base_frame, frame.frame_id, BASE_T_OPTICAL)]
+        transforms = [(self.layout.base_frame, frame.frame_id, BASE_T_OPTICAL)] if pose else []
         if frame.camera_T_depth is not None:
             transforms.append((frame.frame_id, _depth_frame(frame), frame.camera_T_depth))
-        self.write_transforms(frame.stamp_ns, transforms, static=True)
+        if transforms:
+            self.write_transforms(frame.stamp_ns, transforms, static=True)
         if frame.labels is not None:
             self.write_label_info(self._topic("ground_truth/label_info"), frame.stamp_ns, frame.labels.label_set)
         self._described = True
