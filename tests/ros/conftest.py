@@ -4,12 +4,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+# Helpers beside the tests are imported by name.
+sys.path.insert(0, str(Path(__file__).parent))
+
+PROFILE = Path(__file__).resolve().parents[2] / "config" / "fastdds_shm.xml"
 DOMAIN_ID = 40 + os.getpid() % 60
 
 
@@ -44,6 +50,7 @@ def nodes() -> Iterator[NodePair]:
     rclpy = pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        patch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(PROFILE))
         context = rclpy.Context()
         rclpy.init(context=context, domain_id=DOMAIN_ID)
         pair = NodePair(context)

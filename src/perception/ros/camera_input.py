@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,9 @@ STAMP_JUMP_NS = 1_000_000_000
 """Stamps that go back by more than this come from a recording that began again, not from disorder."""
 EXTERNAL_CONFIDENCE = 0.99
 """Confidence of labels that come without."""
+
+LABEL_ENCODINGS = ("mono8", "8UC1", "mono16", "16UC1", "32SC1")
+CONFIDENCE_ENCODINGS = ("mono8", "8UC1", "32FC1")
 
 
 class FrameDroppedError(InputError):
@@ -179,24 +182,24 @@ class CameraInput:
 
 def decode_color(message: Any) -> Any:
     """An image message to (H, W, 3) uint8 RGB; raises FrameDroppedError."""
-    with dropping(_decoding_reason(message)):
+    with dropping(_decoding_reason(message, image_codec.COLOR_ENCODINGS)):
         return image_to_color(message)
 
 
 def decode_depth(message: Any) -> Any:
     """A depth message to (H, W) float32 meters; raises FrameDroppedError."""
-    with dropping(_decoding_reason(message)):
+    with dropping(_decoding_reason(message, image_codec.DEPTH_ENCODINGS)):
         return image_to_depth(message)
 
 
 def decode_labels(labels: Any, confidence: Any, label_set: LabelSet) -> LabelImage:
     """Label and confidence images to labels; raises FrameDroppedError."""
-    with dropping(_decoding_reason(labels)):
+    with dropping(_decoding_reason(labels, LABEL_ENCODINGS)):
         ids = image_to_labels(labels)
     if confidence is None:
         with dropping("invalid"):
             return LabelImage.certain(ids, label_set, EXTERNAL_CONFIDENCE)
-    with dropping(_decoding_reason(confidence)):
+    with dropping(_decoding_reason(confidence, CONFIDENCE_ENCODINGS)):
         sure = image_to_confidence(confidence)
     with dropping("invalid"):
         return LabelImage(ids, sure, label_set)
@@ -264,8 +267,8 @@ def decode_camera(info: Any, rectified: bool) -> PinholeCamera:
         return camera_info_to_camera(info, rectified)
 
 
-def _decoding_reason(message: Any) -> str:
+def _decoding_reason(message: Any, encodings: Collection[str]) -> str:
+    """What is to blame when a message cannot be decoded: its encoding, or its content."""
     if hasattr(message, "encoding"):
-        return "malformed" if message.encoding in image_codec.LAYOUTS else "encoding"
-    known = any(name in message.format.lower() for name in ("jpeg", "jpg", "png"))
-    return "malformed" if known else "encoding"
+        return "malformed" if message.encoding in encodings else "encoding"
+    return "malformed" if any(name in message.format.lower() for name in ("jpeg", "jpg", "png")) else "encoding"
