@@ -125,6 +125,36 @@ def costmap_picture(path: Path, grid: CostGrid, trajectory: Sequence[NDArray[Any
     )
 
 
+def bar_chart(path: Path, title: str, unit: str, groups: Sequence[str], series: dict[str, list[float | None]]) -> None:
+    """Write bars side by side on a logarithmic axis, with their values on top.
+
+    Args:
+        path: of the picture.
+        title: above it.
+        unit: of the values.
+        groups: names along the axis.
+        series: name of each kind of bar, and its value in each group; None is left out.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(6.0, 2.6 * len(groups) + 2), 5), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    width = 0.8 / len(series)
+    for number, (name, values) in enumerate(series.items()):
+        places = [i + (number - (len(series) - 1) / 2) * width for i, value in enumerate(values) if value is not None]
+        bars = axes.bar(places, [value for value in values if value is not None], width * 0.94, label=name)
+        axes.bar_label(bars, fmt="%.3g", fontsize=9)
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_ylabel(unit)
+    axes.set_title(title)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, facecolor="white")
+
+
 def _cropped(data: NDArray[np.int8], cells: NDArray[Any]) -> tuple[NDArray[np.int8], tuple[int, int]]:
     """The part of a grid that is known or was visited, with a margin, and its first column and row."""
     rows, columns = np.nonzero(data >= 0)
