@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Storage of the map: bricks of 8³ voxels in two shards, found through a hash over regions of bricks.
 
-A brick is either uniform (one value for all its voxels; NaN is unknown) or owns a row of 512 log-odds. Rows, brick
-records and region directories live in `SlabArray`s: address space reserved once, used slab by slab, so growing
-neither copies nor moves anything. Only the hash over regions (one entry for 1024 bricks) is rebuilt as it grows.
+A brick has eight blocks of 4³ voxels. A block is either uniform (one value for all its voxels; NaN is unknown) or owns
+a row of 64 log-odds. Rows, brick records and region directories live in `SlabArray`s: address space reserved once, used
+slab by slab, so growing neither copies nor moves anything. Only the hash over regions (one entry for 1024 bricks) is
+rebuilt as it grows.
 
 Neighboring columns of bricks belong to different shards (see `brick_shard`); a shard shares nothing with the other, so
 two threads update one each and the result does not depend on their timing.
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perception.mapping._numba import kernel
-from perception.mapping.keys import BRICK_VOXELS, pack_brick
+from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, pack_brick
 
 REGION_BRICKS = 512
 """Entries of a region's directory: 8 x 8 x 16 bricks, of which this shard holds every second one along x."""
@@ -60,9 +61,9 @@ class Shard(NamedTuple):
     keys: np.ndarray
     """(B,) int64 packed brick keys; of a free record -2 - the next free one."""
     rows: np.ndarray
-    """(B,) int32 row of the values, or UNIFORM."""
+    """(B, 8) int32 row of each block's values, or UNIFORM."""
     uniform: np.ndarray
-    """(B,) float32 value of a uniform brick."""
+    """(B, 8) float32 value of each uniform block."""
     label_starts: np.ndarray
     """(B,) int64 first label entry."""
     label_counts: np.ndarray
@@ -72,7 +73,7 @@ class Shard(NamedTuple):
     decaying: np.ndarray
     """(B,) uint8: 1 when the brick stands in the list of those that may decay."""
     values: np.ndarray
-    """(V, 512) float32 log-odds, voxel = (x & 7) · 64 + (y & 7) · 8 + (z & 7)."""
+    """(V, 64) float32 log-odds; see keys.brick_voxel for the order."""
     tags: np.ndarray
     """(L,) uint32 label entries: voxel << 16 | class, ascending by voxel, best class of a voxel first."""
     scores: np.ndarray
@@ -93,7 +94,7 @@ class SlabArray:
         slab_bytes: capacity is counted in multiples of this.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, rows: int, slab_bytes: int = 1 << 16) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: Any, rows: int, slab_bytes: int = 1 << 12) -> None:
         self.row_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         self.slab_bytes = slab_bytes
         self._memory = _reserve(max(rows, 1) * self.row_bytes)
@@ -196,8 +197,9 @@ def add_brick(shard, region, bx, by, bz):
         counters[BRICKS] += 1
     counters[LIVE_BRICKS] += 1
     shard.keys[brick] = pack_brick(bx, by, bz)
-    shard.rows[brick] = UNIFORM
-    shard.uniform[brick] = np.nan
+    for block in range(BLOCKS):
+        shard.rows[brick, block] = UNIFORM
+        shard.uniform[brick, block] = np.nan
     shard.label_starts[brick] = 0
     shard.label_counts[brick] = 0
     shard.label_units[brick] = 0
@@ -208,9 +210,9 @@ def add_brick(shard, region, bx, by, bz):
 
 
 @kernel
-def expand_brick(shard, brick):
-    """Row of the brick's values; a uniform brick gets one."""
-    row = np.int64(shard.rows[brick])
+def expand_block(shard, brick, block):
+    """Row of a block's values; a uniform block gets one."""
+    row = np.int64(shard.rows[brick, block])
     if row >= 0:
         return row
     counters = shard.counters
@@ -221,9 +223,25 @@ def expand_brick(shard, brick):
         row = counters[ROWS]
         counters[ROWS] += 1
     counters[LIVE_ROWS] += 1
-    shard.values[row, :] = shard.uniform[brick]
-    shard.rows[brick] = row
+    value = shard.uniform[brick, block]
+    values = shard.values[row]
+    for i in range(BLOCK_VOXELS):
+        values[i] = value
+    shard.rows[brick, block] = row
     return row
+
+
+@kernel
+def voxel_value(shard, brick, voxel):
+    """Log-odds of a voxel, NaN when unknown."""
+    row = shard.rows[brick, voxel >> 6]
+    return shard.values[row, voxel & 63] if row >= 0 else shard.uniform[brick, voxel >> 6]
+
+
+@kernel
+def set_voxel(shard, brick, voxel, value):
+    """Set the log-odds of a voxel."""
+    shard.values[expand_block(shard, brick, voxel >> 6), voxel & 63] = value
 
 
 @kernel
@@ -237,24 +255,37 @@ def free_row(shard, row):
 
 
 @kernel
-def collapse_brick(shard, brick):
-    """Make the brick uniform if all its values are equal (that is OctoMap's pruning) or all unknown."""
-    row = np.int64(shard.rows[brick])
+def collapse_block(shard, brick, block):
+    """Make a block uniform if its values are all equal (this is OctoMap's pruning) or all unknown."""
+    row = np.int64(shard.rows[brick, block])
     if row < 0:
-        return False
+        return
     values = shard.values[row]
     first = values[0]
-    if first != first:
-        for i in range(BRICK_VOXELS):
-            if values[i] == values[i]:
-                return False
-    else:
-        for i in range(BRICK_VOXELS):
-            if values[i] != first:
-                return False
-    shard.uniform[brick] = first
-    shard.rows[brick] = UNIFORM
+    known = first == first
+    for i in range(1, BLOCK_VOXELS):
+        if (values[i] != first) if known else (values[i] == values[i]):
+            return
+    shard.uniform[brick, block] = first
+    shard.rows[brick, block] = UNIFORM
     free_row(shard, row)
+
+
+@kernel
+def collapse_brick(shard, brick):
+    """collapse_block for all blocks of a brick."""
+    for block in range(BLOCKS):
+        collapse_block(shard, brick, block)
+
+
+@kernel
+def brick_is_uniform(shard, brick):
+    """Whether all voxels of a brick have the same value, or are all unknown."""
+    first = shard.uniform[brick, 0]
+    for block in range(BLOCKS):
+        value = shard.uniform[brick, block]
+        if shard.rows[brick, block] >= 0 or not (value == first or (value != value and first != first)):
+            return False
     return True
 
 

@@ -13,8 +13,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from perception.mapping import bricks as layout
-from perception.mapping.bricks import Shard, directory_place, find_region
-from perception.mapping.keys import brick_shard, unpack_brick
+from perception.mapping.bricks import Shard, directory_place, find_region, voxel_value
+from perception.mapping.keys import brick_shard, unpack_brick, voxel_offset
 from perception.mapping.store import BrickStore, live_bricks
 
 
@@ -86,16 +86,10 @@ def _tile_bricks(shards, tx, ty, lowest, highest, bricks):
 @njit(cache=True, nogil=True)
 def _count_occupied(shard, brick, counts):
     """Add the occupied voxels of a brick to the counts of its 64 columns 8 · (y & 7) + (x & 7)."""
-    row = shard.rows[brick]
-    if row < 0:
-        if shard.uniform[brick] >= 0:
-            counts += 8
-        return
-    for column in range(64):
-        occupied = 0
-        for z in range(8):
-            occupied += shard.values[row, (column << 3) | z] >= 0
-        counts[((column & 7) << 3) | (column >> 3)] += occupied
+    for voxel in range(512):
+        if voxel_value(shard, brick, voxel) >= 0:
+            x, y, _ = voxel_offset(voxel)
+            counts[8 * y + x] += 1
 
 
 @njit(cache=True, nogil=True)
@@ -155,17 +149,15 @@ def occupied_in_tiles(shards, tiles, num_classes):
         for i in range(count):
             shard = shards[1] if bricks[i] & 1 else shards[0]
             brick = bricks[i] >> 1
-            row = shard.rows[brick]
-            if row < 0 and not shard.uniform[brick] >= 0:
-                continue
             _best_labels(shard, brick, num_classes, best, sure)
             base = unpack_brick(shard.keys[brick])[2] * 8
             for voxel in range(512):
-                if row < 0 or shard.values[row, voxel] >= 0:
-                    column = ((voxel >> 3) & 7) * 8 + (voxel >> 6)
-                    place = places[column]
-                    keys[place] = base + (voxel & 7)
+                if voxel_value(shard, brick, voxel) >= 0:
+                    # Voxels are numbered so that z ascends in each column.
+                    x, y, z = voxel_offset(voxel)
+                    place = places[8 * y + x]
+                    keys[place] = base + z
                     labels[place] = best[voxel]
                     probabilities[place] = sure[voxel]
-                    places[column] = place + 1
+                    places[8 * y + x] = place + 1
     return offsets, keys, labels, probabilities

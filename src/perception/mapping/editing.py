@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from perception.mapping.bricks import DECAYING, collapse_brick, expand_brick, log_change
+from perception.mapping.bricks import DECAYING, collapse_brick, log_change, set_voxel, voxel_value
 from perception.mapping.fusion import MAX_ENTRIES, store_labels
-from perception.mapping.keys import BRICK_VOXELS, unpack_brick
+from perception.mapping.keys import BRICK_VOXELS, unpack_brick, voxel_offset
 
 FORGOTTEN = np.float32(0.4)
 """An occupied voxel whose log-odds have faded below this (half a hit of the default sensor model) is unknown again."""
@@ -33,17 +33,16 @@ def clear_box(shard, numbers, lowest, highest, value):
     total = 0
     for number in numbers:
         bx, by, bz = unpack_brick(shard.keys[number])
-        if shard.rows[number] < 0 and shard.uniform[number] == value and shard.label_counts[number] == 0:
-            continue
-        values = shard.values[expand_brick(shard, number)]
         changed = 0
         for voxel in range(BRICK_VOXELS):
-            x, y, z = bx * 8 + (voxel >> 6), by * 8 + ((voxel >> 3) & 7), bz * 8 + (voxel & 7)
+            x, y, z = voxel_offset(voxel)
+            x, y, z = x + bx * 8, y + by * 8, z + bz * 8
             inside[voxel] = (
                 lowest[0] <= x <= highest[0] and lowest[1] <= y <= highest[1] and lowest[2] <= z <= highest[2]
             )
-            if inside[voxel] and values[voxel] == values[voxel] and values[voxel] != value:
-                values[voxel] = value
+            old = voxel_value(shard, number, voxel)
+            if inside[voxel] and old == old and old != value:
+                set_voxel(shard, number, voxel, value)
                 changed += 1
         start, kept = shard.label_starts[number], 0
         for i in range(start, start + shard.label_counts[number]):
@@ -93,7 +92,6 @@ def decay(shard, factors):
 @njit(cache=True, nogil=True)
 def _decay_brick(shard, brick, factors, tags, scores):
     """Voxels forgotten in a brick, and whether any is left that fades."""
-    values = shard.values[expand_brick(shard, brick)]
     start = shard.label_starts[brick]
     end = start + shard.label_counts[brick]
     forgotten, count = 0, 0
@@ -109,10 +107,11 @@ def _decay_brick(shard, brick, factors, tags, scores):
             i += 1
         if factor == 1.0:
             continue
-        if values[voxel] >= 0:
-            values[voxel] *= factor
-            if values[voxel] < FORGOTTEN:
-                values[voxel] = np.nan
+        value = voxel_value(shard, brick, voxel)
+        if value >= 0:
+            value *= factor
+            set_voxel(shard, brick, voxel, value if value >= FORGOTTEN else np.float32(np.nan))
+            if value < FORGOTTEN:
                 forgotten += 1
                 count = first
                 continue

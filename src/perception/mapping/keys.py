@@ -14,8 +14,11 @@ from perception.mapping._numba import kernel
 TREE_DEPTH = 16
 KEY_ORIGIN = 32768
 KEY_END = 65536
-BRICK = 8
 BRICK_VOXELS = 512
+BLOCKS = 8
+"""Blocks of a brick."""
+BLOCK_VOXELS = 64
+"""Voxels of a block (4³)."""
 
 
 @kernel
@@ -36,6 +39,23 @@ def key_coordinate(key, resolution):
 def pack_key(x, y, z):
     """Three 16-bit keys in one int64."""
     return (np.int64(x) << 32) | (np.int64(y) << 16) | np.int64(z)
+
+
+@kernel
+def brick_voxel(x, y, z):
+    """Number of a voxel in its brick: three bits for the block (x, y, z), six for the place in it."""
+    block = (x & 4) | ((y & 4) >> 1) | ((z & 4) >> 2)
+    return (block << 6) | ((x & 3) << 4) | ((y & 3) << 2) | (z & 3)
+
+
+@kernel
+def voxel_offset(voxel):
+    """Where in its brick the voxel of a number lies: x, y, z from 0 to 7."""
+    return (
+        ((voxel >> 6) & 4) | ((voxel >> 4) & 3),
+        ((voxel >> 5) & 4) | ((voxel >> 2) & 3),
+        ((voxel >> 4) & 4) | (voxel & 3),
+    )
 
 
 @kernel

@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 
 from perception.errors import InputError
 from perception.mapping import bricks as layout
-from perception.mapping.bricks import Shard, collapse_brick, expand_brick
+from perception.mapping.bricks import Shard, brick_is_uniform, collapse_brick, set_voxel, voxel_value
 from perception.mapping.fusion import MAX_ENTRIES, NO_LABEL, store_labels
-from perception.mapping.keys import BRICK_VOXELS, TREE_DEPTH, brick_corners, brick_shard, unpack_brick
+from perception.mapping.keys import (
+    BRICK_VOXELS,
+    TREE_DEPTH,
+    brick_corners,
+    brick_shard,
+    brick_voxel,
+    unpack_brick,
+    voxel_offset,
+)
 from perception.mapping.octomap_kernels import morton_codes
 from perception.mapping.octomap_stream import prune_leaves
 from perception.mapping.store import BrickStore, live_bricks
@@ -66,26 +74,27 @@ def extract_leaves(shards: list[Shard], evidence: bool) -> TreeLeaves:
 
 @njit(cache=True, nogil=True)
 def _morton_voxel(code):
-    """Voxel in a brick (x · 64 + y · 8 + z) of a Morton code of 9 bits."""
+    """Number of a voxel in its brick from a Morton code of 9 bits."""
     x = (code & 1) | ((code >> 2) & 2) | ((code >> 4) & 4)
     y = ((code >> 1) & 1) | ((code >> 3) & 2) | ((code >> 5) & 4)
     z = ((code >> 2) & 1) | ((code >> 4) & 2) | ((code >> 6) & 4)
-    return (x << 6) | (y << 3) | z
+    return brick_voxel(x, y, z)
 
 
 @njit(cache=True, nogil=True)
 def _load_brick(shard, owner, brick, evidence, values, tags):
     """Values and tags of a brick's voxels in Morton order; whether all are alike."""
-    row = shard.rows[brick]
     count = np.int64(shard.label_counts[brick])
     tags[:] = NO_TAG
-    if row < 0:
-        values[:] = shard.uniform[brick]
+    if brick_is_uniform(shard, brick):
+        values[:] = shard.uniform[brick, 0]
+        if count == 0:
+            return True
     else:
         for code in range(BRICK_VOXELS):
-            values[code] = shard.values[row, _morton_voxel(code)]
-    if count == 0:
-        return row < 0
+            values[code] = voxel_value(shard, brick, _morton_voxel(code))
+        if count == 0:
+            return False
     plain = np.full(BRICK_VOXELS, NO_TAG, np.int64)
     start = shard.label_starts[brick]
     last, entries = np.int64(-1), np.int64(0)
@@ -154,10 +163,8 @@ def _fill_leaves(shards, numbers, owners, evidence, starts, keys, depths, out_va
         for j in range(count):
             place = starts[i] + j
             code, size = sizes[j, 0], sizes[j, 1]
-            voxel = _morton_voxel(code)
-            keys[place, 0] = bx * 8 + (voxel >> 6)
-            keys[place, 1] = by * 8 + ((voxel >> 3) & 7)
-            keys[place, 2] = bz * 8 + (voxel & 7)
+            x, y, z = voxel_offset(_morton_voxel(code))
+            keys[place, 0], keys[place, 1], keys[place, 2] = bx * 8 + x, by * 8 + y, bz * 8 + z
             depths[place] = 16 if size == 1 else (15 if size == 8 else (14 if size == 64 else 13))
             out_values[place] = values[code]
             out_tags[place] = tags[code]
@@ -218,16 +225,22 @@ def load_leaves(
     """
     spans = np.maximum(BRICK_DEPTH - depths.astype(np.int64), 0)
     fine = depths > BRICK_DEPTH
-    corners = keys[fine].astype(np.int64) >> 3
-    fine_bricks = len(np.unique((corners[:, 0] << 26) | (corners[:, 1] << 13) | corners[:, 2]))
+    fine_bricks = _count_cubes(keys[fine], 3)
+    blocks = _count_cubes(keys[depths > BRICK_DEPTH + 1], 2)
     coarse_bricks = int((8.0 ** spans[~fine]).sum())
-    needed = fine_bricks * (ROW_BYTES + RECORD_BYTES) + coarse_bricks * RECORD_BYTES
+    needed = (fine_bricks + coarse_bricks) * RECORD_BYTES + blocks * ROW_BYTES
     regions = _region_count(keys.astype(np.int64), spans)
     needed += 2 * regions * REGION_BYTES
     if needed > store.max_memory:
         raise InputError(f"map: expected to fit into {store.max_memory} bytes of memory, got a map that takes {needed}")
     store.make_room(regions)
     _load(tuple(store.shards), keys, depths, values)
+
+
+def _count_cubes(keys: NDArray[np.uint16], shift: int) -> int:
+    """Cubes of 2^shift voxels that hold these keys."""
+    corners = keys.astype(np.int64) >> shift
+    return len(np.unique((corners[:, 0] << 32) | (corners[:, 1] << 16) | corners[:, 2]))
 
 
 def _region_count(keys: NDArray[np.int64], spans: NDArray[np.int64]) -> int:
@@ -250,20 +263,32 @@ def _load(shards, keys, depths, values):
                 for y in range(by, by + span):
                     for z in range(bz, bz + span):
                         shard = shards[1] if brick_shard(x, y) else shards[0]
-                        shard.uniform[find_or_add(shard, x, y, z, unlimited)] = values[i]
+                        shard.uniform[find_or_add(shard, x, y, z, unlimited), :] = values[i]
             continue
         shard = shards[1] if brick_shard(bx, by) else shards[0]
-        row = shard.values[expand_brick(shard, find_or_add(shard, bx, by, bz, unlimited))]
+        brick = find_or_add(shard, bx, by, bz, unlimited)
         size = np.int64(1) << (TREE_DEPTH - np.int64(depths[i]))
         x0, y0, z0 = np.int64(keys[i, 0]) & 7, np.int64(keys[i, 1]) & 7, np.int64(keys[i, 2]) & 7
+        if size == 4:
+            shard.uniform[brick, brick_voxel(x0, y0, z0) >> 6] = values[i]
+            continue
         for x in range(x0, x0 + size):
             for y in range(y0, y0 + size):
                 for z in range(z0, z0 + size):
-                    row[(x << 6) | (y << 3) | z] = values[i]
+                    set_voxel(shard, brick, brick_voxel(x, y, z), values[i])
     for owner in range(2):
         shard = shards[1] if owner else shards[0]
         for brick in range(shard.counters[layout.BRICKS]):
             collapse_brick(shard, brick)
+
+
+@njit(cache=True, nogil=True)
+def _brick_voxels(keys):
+    """(N,) int64 number of each voxel in its brick."""
+    voxels = np.empty(len(keys), np.int64)
+    for i in range(len(keys)):
+        voxels[i] = brick_voxel(keys[i, 0], keys[i, 1], keys[i, 2])
+    return voxels
 
 
 def load_evidence(
@@ -273,7 +298,7 @@ def load_evidence(
     wide = keys.astype(np.int64)
     bricks = wide >> 3
     packed = (bricks[:, 0] << 26) | (bricks[:, 1] << 13) | bricks[:, 2]
-    voxels = ((wide[:, 0] & 7) << 6) | ((wide[:, 1] & 7) << 3) | (wide[:, 2] & 7)
+    voxels = _brick_voxels(wide)
     order = np.lexsort((voxels, packed))
     _load_evidence(tuple(store.shards), packed[order], voxels[order], ids[order], scores[order])
 

@@ -6,23 +6,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from perception.mapping.bricks import find_brick
+from perception.mapping.bricks import find_brick, voxel_value
 from perception.mapping.fusion import NO_LABEL, first_entry
-from perception.mapping.keys import brick_shard, coordinate_key, key_coordinate
+from perception.mapping.keys import brick_shard, brick_voxel, coordinate_key, key_coordinate
 
 HIT, UNKNOWN, FREE, OUTSIDE = 1, 2, 0, 3
 """How a cast ray ends: in an occupied voxel, in an unknown one, after its whole length, or at the border of the map."""
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _value(shard, brick, voxel):
-    row = shard.rows[brick]
-    return shard.values[row, voxel] if row >= 0 else shard.uniform[brick]
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _voxel(x, y, z):
-    return ((x & 7) << 6) | ((y & 7) << 3) | (z & 7)
 
 
 @njit(cache=True, nogil=True)
@@ -44,7 +33,7 @@ def log_odds_at(shards, points, inverse_resolution, start, stop, result):
             shard = shards[1] if brick_shard(bx, by) else shards[0]
             brick = find_brick(shard, bx, by, bz)
         if brick >= 0:
-            result[i] = _value(shard, brick, _voxel(x, y, z))
+            result[i] = voxel_value(shard, brick, brick_voxel(x, y, z))
 
 
 @njit(cache=True, nogil=True)
@@ -75,7 +64,7 @@ def labels_at(shards, points, inverse_resolution, start, stop, ids, scores):
         brick = find_brick(shard, bx, by, bz)
         if brick < 0 or shard.label_counts[brick] == 0:
             continue
-        voxel = _voxel(x, y, z)
+        voxel = brick_voxel(x, y, z)
         begin, count = shard.label_starts[brick], np.int64(shard.label_counts[brick])
         place = first_entry(shard.tags, begin, count, voxel)
         k = 0
@@ -130,7 +119,7 @@ def cast_rays(shards, origins, directions, max_range, ignore_unknown, resolution
                 last_x, last_y, last_z = bx, by, bz
                 shard = shards[1] if brick_shard(bx, by) else shards[0]
                 brick = find_brick(shard, bx, by, bz)
-            value = _value(shard, brick, _voxel(x, y, z)) if brick >= 0 else np.float32(np.nan)
+            value = voxel_value(shard, brick, brick_voxel(x, y, z)) if brick >= 0 else np.float32(np.nan)
             keys[i, 0], keys[i, 1], keys[i, 2] = x, y, z
             if value >= 0:
                 state = HIT

@@ -14,7 +14,7 @@ import numpy as np
 
 from perception.mapping._numba import kernel
 from perception.mapping.fusion import NO_LABEL
-from perception.mapping.keys import KEY_END, KEY_ORIGIN, brick_shard, pack_key
+from perception.mapping.keys import KEY_END, KEY_ORIGIN, brick_shard, brick_voxel, pack_key
 
 BLOCK = 1024
 """Points whose keys are computed at once: they stay in the fastest cache."""
@@ -152,8 +152,7 @@ def _end_run(runs, space, packed, count, total, marks):
             shard = brick_shard((x >> 3) + window[0], (y >> 3) + window[1])
             place = used[shard]
             runs.bricks[shard, place] = ((x >> 3) * window[4] + (y >> 3)) * window[5] + (z >> 3)
-            voxel = ((x & 7) << 6) | ((y & 7) << 3) | (z & 7)
-            runs.tags[shard, place] = np.uint32((voxel << 16) | (packed & 0xFFFF))
+            runs.tags[shard, place] = np.uint32((brick_voxel(x, y, z) << 16) | (packed & 0xFFFF))
             runs.counts[shard, place] = count
             runs.sums[shard, place] = total
             used[shard] = place + 1

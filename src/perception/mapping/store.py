@@ -23,8 +23,8 @@ from perception.mapping.bricks import (
     remove_region,
 )
 from perception.mapping.fusion import free_block
-from perception.mapping.keys import BRICK_VOXELS, brick_corners, unpack_brick
-from perception.mapping.update import used_bytes
+from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, brick_corners, unpack_brick
+from perception.mapping.update import RECORD_BYTES, REGION_BYTES, ROW_BYTES, UNIT_BYTES, used_bytes
 
 MIN_MEMORY = 1 << 24
 
@@ -142,8 +142,9 @@ def remove_brick(shard, brick):
     counters = shard.counters
     bx, by, bz = unpack_brick(shard.keys[brick])
     log_change(shard, shard.keys[brick])
-    if shard.rows[brick] >= 0:
-        free_row(shard, np.int64(shard.rows[brick]))
+    for block in range(BLOCKS):
+        if shard.rows[brick, block] >= 0:
+            free_row(shard, np.int64(shard.rows[brick, block]))
     free_block(shard, brick)
     if shard.decaying[brick]:
         count = counters[layout.DECAYING]
@@ -168,12 +169,13 @@ def _count_known(shard):
     for brick in range(shard.counters[layout.BRICKS]):
         if shard.keys[brick] < 0:
             continue
-        row = shard.rows[brick]
-        if row < 0:
-            total += BRICK_VOXELS if shard.uniform[brick] == shard.uniform[brick] else 0
-        else:
-            for voxel in range(BRICK_VOXELS):
-                total += shard.values[row, voxel] == shard.values[row, voxel]
+        for block in range(BLOCKS):
+            row, value = shard.rows[brick, block], shard.uniform[brick, block]
+            if row < 0:
+                total += BLOCK_VOXELS if value == value else 0
+            else:
+                for voxel in range(BLOCK_VOXELS):
+                    total += shard.values[row, voxel] == shard.values[row, voxel]
     return total
 
 
@@ -187,7 +189,8 @@ def live_bytes(shard):
     for brick in range(counters[layout.BRICKS]):
         if shard.keys[brick] >= 0:
             labels += shard.label_units[brick]
-    return used_bytes(counters) - free_rows * 2048 - free_records * 45 - (counters[layout.LABEL_UNITS] - labels) * 64
+    free_labels = counters[layout.LABEL_UNITS] - labels
+    return used_bytes(counters) - free_rows * ROW_BYTES - free_records * RECORD_BYTES - free_labels * UNIT_BYTES
 
 
 def _distances(keys: NDArray[np.int64], center: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -202,9 +205,9 @@ def _remove_until(shard, numbers, target):
         if live <= target:
             return i
         brick = numbers[i]
-        live -= 45 + shard.label_units[brick] * 64
-        if shard.rows[brick] >= 0:
-            live -= 2048
+        live -= RECORD_BYTES + shard.label_units[brick] * UNIT_BYTES
+        for block in range(BLOCKS):
+            live -= ROW_BYTES if shard.rows[brick, block] >= 0 else 0
         remove_brick(shard, brick)
     return len(numbers)
 
@@ -216,25 +219,25 @@ def _rehashed(shard: Shard, size: int) -> Shard:
 
 
 def _slabs(max_memory: int) -> dict[str, SlabArray]:
-    records = max_memory // 45 // 2
-    regions = max_memory // 2048 // 2
-    labels = max_memory // 8 // 2
+    """Arrays of one shard; each may grow until it alone takes the shard's half of the bound."""
+    half = max_memory // 2
+    records, regions, labels = half // RECORD_BYTES, half // REGION_BYTES + 1, half // 8
     return {
         "directories": SlabArray((layout.REGION_BRICKS,), np.int32, regions),
-        "region_keys": SlabArray((), np.int64, regions, 1 << 12),
-        "region_bricks": SlabArray((), np.int32, regions, 1 << 12),
-        "keys": SlabArray((), np.int64, records, 1 << 12),
-        "rows": SlabArray((), np.int32, records, 1 << 12),
-        "uniform": SlabArray((), np.float32, records, 1 << 12),
-        "label_starts": SlabArray((), np.int64, records, 1 << 12),
-        "label_counts": SlabArray((), np.int32, records, 1 << 12),
-        "label_units": SlabArray((), np.int32, records, 1 << 12),
-        "decaying": SlabArray((), np.uint8, records, 1 << 12),
-        "values": SlabArray((BRICK_VOXELS,), np.float32, max_memory // 2048 // 2),
+        "region_keys": SlabArray((), np.int64, regions),
+        "region_bricks": SlabArray((), np.int32, regions),
+        "keys": SlabArray((), np.int64, records),
+        "rows": SlabArray((BLOCKS,), np.int32, records),
+        "uniform": SlabArray((BLOCKS,), np.float32, records),
+        "label_starts": SlabArray((), np.int64, records),
+        "label_counts": SlabArray((), np.int32, records),
+        "label_units": SlabArray((), np.int32, records),
+        "decaying": SlabArray((), np.uint8, records),
+        "values": SlabArray((BLOCK_VOXELS,), np.float32, half // ROW_BYTES),
         "tags": SlabArray((), np.uint32, labels),
         "scores": SlabArray((), np.float32, labels),
-        "decay_list": SlabArray((), np.int32, records, 1 << 12),
-        "log": SlabArray((), np.int64, layout.LOG_LENGTH, 1 << 12),
+        "decay_list": SlabArray((), np.int32, records),
+        "log": SlabArray((), np.int64, layout.LOG_LENGTH),
     }
 
 

@@ -18,18 +18,18 @@ from perception.mapping.bricks import (
     ROWS,
     add_brick,
     add_region,
-    collapse_brick,
+    collapse_block,
     directory_place,
-    expand_brick,
+    expand_block,
     find_region,
     log_change,
     region_key,
 )
 from perception.mapping.fusion import MAX_ENTRIES, NO_LABEL, elect, merge_votes, vote_weight
-from perception.mapping.keys import BRICK_VOXELS, brick_shard
+from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, BRICK_VOXELS, brick_shard
 
-ROW_BYTES = 2048
-RECORD_BYTES = 45
+ROW_BYTES = 256
+RECORD_BYTES = 89
 REGION_BYTES = 2048 + 12 + 48
 UNIT_BYTES = 64
 
@@ -141,10 +141,10 @@ def join_runs(runs, number, heads, joined):
 
 @kernel
 def update_misses(values, flags, miss, low, high):
-    """Add a miss to the flagged voxels of a brick; whether a value and whether a state changed."""
+    """Add a miss to the flagged voxels of a block; 2 when a state changed, 1 when only values did."""
     changed, state = np.uint8(0), np.uint8(0)
     zero = np.float32(0.0)
-    for i in range(BRICK_VOXELS):
+    for i in range(BLOCK_VOXELS):
         value = values[i]
         unknown = value != value
         new = (zero if unknown else value) + miss
@@ -156,42 +156,41 @@ def update_misses(values, flags, miss, low, high):
         values[i] = result
         changed |= np.uint8(flag & (result != value))
         state |= np.uint8(flag & (unknown | ((value >= zero) & (new < zero))))
-    return changed != 0, state != 0
+    return 2 if state != 0 else np.int64(changed != 0)
 
 
 @kernel
-def update_hits(values, voxels, count, hit, low, high):
-    """Add a hit to the listed voxels of a brick; whether a value and whether a state changed."""
-    changed, state = False, False
+def update_hits(values, voxels, start, stop, rules):
+    """Add a hit to the listed voxels of a block; 2 when a state changed, 1 when only values did."""
+    outcome = 0
     zero = np.float32(0.0)
-    for i in range(count):
-        value = values[voxels[i]]
-        if value >= high:
+    for i in range(start, stop):
+        place = voxels[i] & 63
+        value = values[place]
+        if value >= rules.high:
             continue
-        new = min(max((value if value == value else zero) + hit, low), high)
-        values[voxels[i]] = new
-        changed |= new != value
-        state |= not (value >= zero)
-    return changed, state
+        new = min(max((value if value == value else zero) + rules.hit, rules.low), rules.high)
+        values[place] = new
+        if not value >= zero:
+            outcome = 2
+        elif new != value:
+            outcome = max(outcome, 1)
+    return outcome
 
 
 @kernel
-def _uniform_miss(shard, brick, flags, rules):
-    """Update a uniform brick that no ray ended in, if it stays uniform.
-
-    Returns:
-        whether that was all, whether the value changed, whether the state changed.
-    """
-    value = shard.uniform[brick]
+def _uniform_miss(shard, brick, block, flags, rules):
+    """Update a uniform block that no ray ended in, if it stays uniform; -1 if it does not, else as update_misses."""
+    value = shard.uniform[brick, block]
     if value <= rules.low:
-        return True, False, False
-    for i in range(BRICK_VOXELS):
+        return 0
+    for i in range(BLOCK_VOXELS):
         if flags[i] == 0:
-            return False, False, False
+            return -1
     unknown = value != value
     new = min(max((np.float32(0.0) if unknown else value) + rules.miss, rules.low), rules.high)
-    shard.uniform[brick] = new
-    return True, new != value, unknown or (value >= 0 and new < 0)
+    shard.uniform[brick, block] = new
+    return 2 if unknown or (value >= 0 and new < 0) else np.int64(new != value)
 
 
 @kernel
@@ -255,8 +254,19 @@ def _fuse(shard, brick, hits, scratch, rules, limit):
 
 
 @kernel
-def _load_flags(words, place, row, column, flags):
-    """Copy one brick's bytes, eight at a time, out of the window and zero them there; whether any was set."""
+def _load_flags(words, place, row, column, halves):
+    """Copy one brick's bytes, eight at a time, out of the window into the order of brick_voxel, and zero them there.
+
+    Args:
+        words: window as uint64: eight voxels along z.
+        place: of the brick's first word.
+        row: words from one x to the next.
+        column: words from one y to the next.
+        halves: (128,) uint32 result: four voxels along z.
+
+    Returns:
+        whether any byte was set; if not, nothing was copied.
+    """
     any_flag = np.uint64(0)
     for x in range(8):
         for y in range(8):
@@ -265,8 +275,11 @@ def _load_flags(words, place, row, column, flags):
         return False
     for x in range(8):
         for y in range(8):
-            flags[x * 8 + y] = words[place + x * row + y * column]
+            word = words[place + x * row + y * column]
             words[place + x * row + y * column] = 0
+            out = ((x & 4) << 4) | ((y & 4) << 3) | ((x & 3) << 2) | (y & 3)
+            halves[out] = np.uint32(word & np.uint64(0xFFFFFFFF))
+            halves[out + 16] = np.uint32(word >> np.uint64(32))
     return True
 
 
@@ -288,38 +301,59 @@ def find_or_add(shard, bx, by, bz, limit):
 
 
 @kernel
-def update_brick(shard, brick, hits, votes, any_miss, scratch, rules):
+def _update_block(shard, brick, block, start, stop, scratch, rules):
+    """Apply misses and hits [start, stop) to one block; outcome as in update_brick."""
+    flags = scratch.flags[block * BLOCK_VOXELS : (block + 1) * BLOCK_VOXELS]
+    words = flags.view(np.uint64)
+    any_miss = np.uint64(0)
+    for i in range(8):
+        any_miss |= words[i]
+    if any_miss == 0 and start == stop:
+        return 0
+    if shard.rows[brick, block] < 0:
+        if start == stop:
+            outcome = _uniform_miss(shard, brick, block, flags, rules)
+            if outcome >= 0:
+                return outcome
+        if shard.counters[FREE_ROW] < 0 and used_bytes(shard.counters) > rules.limit:
+            return -1
+    values = shard.values[expand_block(shard, brick, block)]
+    outcome = 0
+    if any_miss != 0:
+        outcome = update_misses(values, flags, rules.miss, rules.low, rules.high)
+    if start < stop:
+        outcome = max(outcome, update_hits(values, scratch.voxels, start, stop, rules))
+    if outcome > 0 and values[0] == values[BLOCK_VOXELS - 1]:
+        collapse_block(shard, brick, block)
+    return outcome
+
+
+@kernel
+def update_brick(shard, brick, hits, votes, scratch, rules):
     """Apply one brick's misses, hits and votes.
 
     Returns:
         0 nothing changed, 1 a value changed, 2 a state (unknown, free, occupied, best class) changed, -1 the memory
-        bound forbids it.
+        bound forbids some of it.
     """
-    counters = shard.counters
-    changed, state = False, False
-    if shard.rows[brick] < 0 and hits == 0:
-        done, changed, state = _uniform_miss(shard, brick, scratch.flags, rules)
-        if done:
-            return 2 if state else (1 if changed else 0)
-    if shard.rows[brick] < 0 and counters[FREE_ROW] < 0 and used_bytes(counters) > rules.limit:
-        return -1
-    values = shard.values[expand_brick(shard, brick)]
-    if any_miss:
-        changed, state = update_misses(values, scratch.flags, rules.miss, rules.low, rules.high)
-    if hits > 0:
-        hit_changed, hit_state = update_hits(values, scratch.voxels, hits, rules.hit, rules.low, rules.high)
-        changed |= hit_changed
-        state |= hit_state
-    if changed and values[0] == values[BRICK_VOXELS - 1]:
-        collapse_brick(shard, brick)
+    outcome, start = 0, 0
+    refused = False
+    for block in range(BLOCKS):
+        stop = start
+        while stop < hits and scratch.voxels[stop] >> 6 == block:
+            stop += 1
+        one = _update_block(shard, brick, block, start, stop, scratch, rules)
+        refused |= one < 0
+        outcome = max(outcome, one)
+        start = stop
     if votes > 0:
+        counters = shard.counters
         units = counters[LABEL_UNITS] + max((rules.limit - used_bytes(counters)) // UNIT_BYTES, 0)
         relabeled, stored = _fuse(shard, brick, hits, scratch, rules, units)
-        changed |= relabeled
-        state |= relabeled
-        if not stored:
-            return -1
-    return 2 if state else (1 if changed else 0)
+        refused |= not stored
+        if relabeled:
+            outcome = 2
+    return -1 if refused else outcome
 
 
 @kernel
@@ -340,19 +374,19 @@ def update_shard(shard, number, cells, window, runs, heads, joined, scratch, rul
     """
     join_runs(runs, number, heads, joined)
     ny, depth = window[4] * 8, window[5]
-    words, flag_words = cells.view(np.uint64), scratch.flags.view(np.uint64)
+    words, halves = cells.view(np.uint64), scratch.flags.view(np.uint32)
     for bx in range(window[3]):
         for by in range(window[4]):
             if brick_shard(bx + window[0], by + window[1]) != number:
                 continue
             for bz in range(depth):
-                any_miss = _load_flags(words, (bx * 8 * ny + by * 8) * depth + bz, ny * depth, depth, flag_words)
+                any_miss = _load_flags(words, (bx * 8 * ny + by * 8) * depth + bz, ny * depth, depth, halves)
                 place = (bx * window[4] + by) * depth + bz
                 head = heads[place]
                 if not any_miss:
                     if head < 0:
                         continue
-                    flag_words[:] = 0
+                    halves[:] = 0
                 hits, votes = 0, 0
                 if head >= 0:
                     heads[place] = -1
@@ -361,10 +395,10 @@ def update_shard(shard, number, cells, window, runs, heads, joined, scratch, rul
                 brick = find_or_add(shard, key_x, key_y, key_z, rules.limit)
                 outcome = -1
                 if brick >= 0:
-                    outcome = update_brick(shard, brick, hits, votes, any_miss, scratch, rules)
+                    outcome = update_brick(shard, brick, hits, votes, scratch, rules)
                 result[0] += hits
                 result[1] += 1
                 result[2] += outcome > 0
                 result[3] += outcome < 0
-                if outcome == 2:
+                if brick >= 0 and outcome != 0 and outcome != 1:
                     log_change(shard, shard.keys[brick])
