@@ -40,6 +40,9 @@ from perception.ros.conversions import image_to_labels
 from perception.ros.map_conversions import occupancy_grid_to_cost_grid, octomap_to_bytes
 from perception.ros.pipeline_node import PipelineNode
 
+# Kernels that changed are compiled here, which takes minutes on a small machine.
+pytestmark = pytest.mark.timeout(900)
+
 NETWORK = "toy_network:build"
 EAGER = {
     "segmentation__model": NETWORK,

@@ -30,6 +30,7 @@ from perception.types import Frame, LabelImage
 if TYPE_CHECKING:
     from perception.ros.node import PerceptionNode
 
+KEPT_INFOS = 30
 STAMP_JUMP_NS = 1_000_000_000
 """Stamps that go back by more than this come from a recording that began again, not from disorder."""
 EXTERNAL_CONFIDENCE = 0.99
@@ -108,17 +109,18 @@ class CameraInput:
         hand_over: Callable[[CameraMessages], None],
     ) -> None:
         self._node, self._hand_over = node, hand_over
-        self._infos: dict[str, Any] = {}
+        self._info_per_image = False
         self._waiting: dict[str, Any] | None = None
-        self._info_names = () if "depth" not in streams else ("camera_info", "depth_camera_info")
-        if config.depth_registered:
-            self._info_names = self._info_names[:1]
+        info_names = () if "depth" not in streams else ("camera_info", "depth_camera_info")
+        self._infos: dict[str, dict[int, Any]] = {
+            name: {} for name in (info_names[:1] if config.depth_registered else info_names)
+        }
         self._newest_ns = -1
         self._sync = Synchronizer(streams, tolerance_ns, config.sync_queue_size, self._drop_leader)
         transports = {"image": config.image_transport, "depth": config.depth_transport}
         for stream in streams:
             self._subscribe(stream, transports.get(stream, "raw"))
-        for name in self._info_names:
+        for name in self._infos:
             node.listen(CameraInfo, name, lambda message, name=name: self._add_info(name, message))
 
     def clear(self) -> None:
@@ -145,39 +147,59 @@ class CameraInput:
         if match is None:
             return
         if self._waiting is not None:
-            self._node.statistics.dropped("no_camera_info", f"still waiting for {' and '.join(self._missing_infos())}")
+            self._hand_over_waiting(newest_info=True)
+        if self._waiting is not None:
+            self._node.statistics.dropped("no_camera_info", "no camera_info has come yet")
         self._waiting = match
-        self._hand_over_waiting()
+        self._hand_over_waiting(newest_info=not self._info_per_image)
 
     def _add_info(self, name: str, message: Any) -> None:
-        self._infos[name] = message
-        self._hand_over_waiting()
+        infos = self._infos[name]
+        infos[stamp_to_ns(message.header.stamp)] = message
+        if len(infos) > KEPT_INFOS:
+            del infos[next(iter(infos))]
+        self._hand_over_waiting(newest_info=not self._info_per_image)
 
-    def _hand_over_waiting(self) -> None:
+    def _hand_over_waiting(self, newest_info: bool) -> None:
+        """Hand over the set that waits for camera_info, if that is there.
+
+        Drivers send one with each image, in any order; then the one of the same stamp is waited for. Where that never
+        comes, the newest one holds.
+        """
         match = self._waiting
-        if match is None or self._missing_infos():
+        if match is None:
             return
-        self._waiting = None
         # A frame is of the time and place of its image; labels have their image's.
         main = match.get("image") or match.get("labels") or match["depth"]
+        stamp_ns = stamp_to_ns(main.header.stamp)
+        exact = {
+            name: infos.get(stamp_ns if name == "camera_info" else stamp_to_ns(match["depth"].header.stamp))
+            for name, infos in self._infos.items()
+        }
+        self._info_per_image = all(exact.values()) or (self._info_per_image and not newest_info)
+        found = {name: info or _newest(self._infos[name], newest_info) for name, info in exact.items()}
+        if not all(found.values()):
+            return
+        self._waiting = None
         self._hand_over(
             CameraMessages(
-                stamp_to_ns(main.header.stamp),
+                stamp_ns,
                 main.header.frame_id,
                 match.get("image"),
                 match.get("depth"),
-                self._infos.get("camera_info"),
-                self._infos.get("depth_camera_info"),
+                found.get("camera_info"),
+                found.get("depth_camera_info"),
                 match.get("labels"),
                 match.get("label_confidence"),
             )
         )
 
-    def _missing_infos(self) -> list[str]:
-        return [name for name in self._info_names if name not in self._infos]
-
     def _drop_leader(self, reason: str) -> None:
         self._node.statistics.dropped(reason)
+
+
+def _newest(infos: dict[int, Any], wanted: bool) -> Any:
+    return infos[next(reversed(infos))] if wanted and infos else None
 
 
 def decode_color(message: Any) -> Any:
