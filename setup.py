@@ -4,6 +4,7 @@
 from collections import defaultdict
 from glob import glob
 from os.path import dirname, isfile
+from pathlib import Path
 from xml.etree import ElementTree
 
 from setuptools import find_packages, setup
@@ -31,7 +32,7 @@ setup(
     name="perception",
     version=ElementTree.parse("package.xml").getroot().findtext("version"),
     description="Semantic perception for robots: camera frames in, semantic octree and Nav2 costmap out",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     package_dir={"": "src"},

@@ -45,7 +45,8 @@ def main() -> int:
             try:
                 build(folder, profile, with_ros)
             except subprocess.CalledProcessError as error:
-                print(f"perception: setting up the environment failed in: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+                command = " ".join(map(str, error.cmd))
+                print(f"perception: setting up the environment failed in: {command}", file=sys.stderr)
                 return 1
         link_sources(folder)
     print(folder / "bin" / "python")
@@ -86,9 +87,9 @@ def fingerprint(profile: str, with_ros: bool) -> str:
 
 def message_sources() -> list[Path]:
     """Files that the ROS message packages are built from."""
-    return sorted(
-        path for path in ROS_MESSAGES.rglob("*") if path.suffix in {".py", ".toml", ".msg", ".srv"} and "build" not in path.parts
-    )
+    suffixes = {".py", ".toml", ".msg", ".srv"}
+    paths = ROS_MESSAGES.rglob("*")
+    return sorted(path for path in paths if path.suffix in suffixes and "build" not in path.parts)
 
 
 def build(folder: Path, profile: str, with_ros: bool) -> None:

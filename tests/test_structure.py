@@ -18,7 +18,17 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"errors", "labels", "geometry", "geometry_kernels", "numba_cache"},
     {"types", "config", "tf_buffer", "image_codec", "cloud_codec"},
-    {"cloud", "cloud_kernels", "detections3d", "registration", "tracking", "models", "mapping", "sources", "simulation"},
+    {
+        "cloud",
+        "cloud_kernels",
+        "detections3d",
+        "registration",
+        "tracking",
+        "models",
+        "mapping",
+        "sources",
+        "simulation",
+    },
     {"costmap", "evaluation"},
     {"pipeline", "replay", "training"},
     {"cli", "ros"},
