@@ -52,15 +52,17 @@ def with_crossing(scene: Scene, kind: str, seed: int, catalog: FurnitureCatalog 
     start, end = _longest_free_line(free_space(scene, RobotModel(radius=0.4)), rng)
     if kind == "box":
         model = box_model((0.4, 0.4, 0.8), Material((0.8, 0.3, 0.1, 1.0)))
-        height, name = 0.4, "other"
+        height, name, sources = 0.4, "other", scene.attribution
     else:
         catalog = catalog or FurnitureCatalog()
         people = [i for i in catalog if i.category == "Characters" and i.name in ("Female", "Male", "Boy", "Girl")]
-        model, height, name = catalog.model(people[rng.integers(len(people))]), 0.0, "person"
+        item = people[rng.integers(len(people))]
+        model, height, name = catalog.model(item), 0.0, "person"
+        sources = tuple(sorted({*scene.attribution, item.attribution}))
     yaw = float(np.arctan2(*(end - start)[::-1])) + np.pi / 2
     matrix = pose((*start, height), yaw=yaw).matrix
     mover = Instance(f"moving {kind}", model, scene.label_set[name].id, matrix, crossing(start, end))
-    return replace(scene, instances=(*scene.instances, mover))
+    return replace(scene, instances=(*scene.instances, mover), attribution=sources)
 
 
 def _longest_free_line(space: FreeSpace, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
