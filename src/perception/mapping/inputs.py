@@ -12,6 +12,7 @@ from perception.errors import InputError
 from perception.mapping import scan as scanning
 from perception.mapping.insertion import ScanCounts
 from perception.mapping.keys import KEY_END, KEY_ORIGIN
+from perception.mapping.threads import run_both
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +168,11 @@ def checked_cloud(
         raise InputError(f"confidence: expected {names.shape} floating, got {sure.shape} {sure.dtype}")
     ids = np.empty(len(where), np.uint16)
     sure = np.ascontiguousarray(sure, np.float32)
-    counts = np.zeros(3, np.int64)
+    counts = np.zeros((2, 3), np.int64)
     if len(where):
-        scanning.clean_labels(np.ascontiguousarray(names), sure, num_classes, ids, counts)
-    return Cloud(where, ids, sure), LabelCounts(*(int(c) for c in counts))
+        common, half = (np.ascontiguousarray(names), sure, num_classes), len(where) // 2
+        run_both(scanning.clean_labels, (*common, 0, half, ids, counts[0]), (*common, half, len(where), ids, counts[1]))
+    return Cloud(where, ids, sure), LabelCounts(*(int(c) for c in counts.sum(axis=0)))
 
 
 def make_report(

@@ -7,23 +7,20 @@ split by space; every voxel still gets one update, so the result is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.mapping import parts
 from perception.mapping import scan as scanning
-from perception.mapping.keys import KEY_END, KEY_ORIGIN
+from perception.mapping.keys import BRICK_VOXELS, KEY_END, KEY_ORIGIN
 from perception.mapping.rays import walk_clipped, walk_shares
 from perception.mapping.scan import Runs, Space
 from perception.mapping.store import BrickStore
 from perception.mapping.threads import run_both
 from perception.mapping.update import Rules, update_shard
-from perception.mapping.workspace import Workspace
-
-MAX_CELLS = 1 << 26
-"""Voxels of the largest window: 64 MiB, and 16 MiB of bits beside it."""
+from perception.mapping.workspace import MAX_CELLS, Workspace
 
 
 def range_limit(max_range: float) -> np.float32:
@@ -95,12 +92,12 @@ class ScanInserter:
         """Insert one scan."""
         counts = ScanCounts()
         reach = self._reach(scan)
-        parts = list(_parts(self._box(scan, reach), MAX_CELLS))
-        counts.parts = len(parts)
-        ends = None if len(parts) == 1 else self._all_ends(scan, reach, parts, counts)
-        for window in parts:
-            self._insert_part(scan, self._space(scan, reach, window), ends, counts)
-        self.workspace.release_large()
+        box = self._box(scan, reach)
+        if int(np.prod(box[3:])) * BRICK_VOXELS <= MAX_CELLS:
+            self._insert_part(scan, self._space(scan, reach, box), None, counts)
+            counts.parts = 1
+        else:
+            self._insert_in_parts(scan, reach, box, counts)
         return counts
 
     def _reach(self, scan: Scan) -> NDArray[np.int64]:
@@ -116,17 +113,18 @@ class ScanInserter:
         """Lowest brick and number of bricks per axis of the box of all rays."""
         limit = np.float32(1.01 * KEY_ORIGIN * self.resolution).view(np.int32)
         bounds = np.empty((4, 6), np.int32)
-        for i, points in enumerate((scan.points, scan.clear)):
+        clouds = [cloud for cloud in (scan.points, scan.clear) if len(cloud)]
+        for i, points in enumerate(clouds):
             bits, half = points.reshape(-1).view(np.int32), len(points) // 2
             run_both(
                 scanning.coordinate_bounds,
                 (bits, 0, half, limit, bounds[2 * i]),
                 (bits, half, len(points), limit, bounds[2 * i + 1]),
             )
-        bounds = scanning.bits_to_float(bounds)
+        bounds = scanning.bits_to_float(bounds[: 2 * len(clouds)])
         origin_key = np.array(scan.origin_key, np.int64)
-        low = np.floor(bounds[:, :3].min(axis=0) * (1.0 / self.resolution)) + KEY_ORIGIN
-        high = np.floor(bounds[:, 3:].max(axis=0) * (1.0 / self.resolution)) + KEY_ORIGIN
+        low = np.floor(bounds[:, :3].min(axis=0, initial=np.inf) * (1.0 / self.resolution)) + KEY_ORIGIN
+        high = np.floor(bounds[:, 3:].max(axis=0, initial=-np.inf) * (1.0 / self.resolution)) + KEY_ORIGIN
         # One voxel more: a ray that misses its end voxel may leave the box by one.
         low = np.maximum(np.minimum(low, origin_key), reach[:3]) - 1
         high = np.minimum(np.maximum(high, origin_key), reach[3:]) + 1
@@ -164,16 +162,23 @@ class ScanInserter:
             counts.clear_invalid += sum(int(one.used[4]) for one in runs) - invalid
         return runs
 
-    def _all_ends(
-        self, scan: Scan, reach: NDArray[np.int64], parts: list[NDArray[np.int64]], counts: ScanCounts
-    ) -> NDArray[np.int64]:
-        """Ends of the rays of all parts."""
-        ends: list[NDArray[np.int64]] = []
-        for number, window in enumerate(parts):
-            for one in self._collect(scan, self._space(scan, reach, window), number == 0, counts):
-                ends.append(one.ends[: one.used[2]].copy())
-                scanning.forget_ends(one, window)
-        return np.concatenate(ends)
+    def _insert_in_parts(
+        self, scan: Scan, reach: NDArray[np.int64], box: NDArray[np.int64], counts: ScanCounts
+    ) -> None:
+        """Insert a scan whose box is too large for one window."""
+        limit = range_limit(scan.max_range)
+        rays = parts.find_rays(scan.points, scan.clear, scan.origin, self.resolution, scan.max_range, limit)
+        counts.invalid, counts.clear_invalid, counts.beyond_range = rays.invalid, rays.clear_invalid, rays.beyond
+        for window, ends, chosen in parts.split(box, rays, MAX_CELLS):
+            part = replace(
+                scan,
+                points=scan.points[chosen],
+                labels=scan.labels[chosen] if len(scan.labels) else scan.labels,
+                confidence=scan.confidence[chosen] if len(scan.confidence) else scan.confidence,
+                clear=scan.clear[:0],
+            )
+            self._insert_part(part, self._space(scan, reach, window), ends, counts)
+            counts.parts += 1
 
     def _insert_part(self, scan: Scan, space: Space, ends: NDArray[np.int64] | None, counts: ScanCounts) -> None:
         """Insert what lies in one window; `ends` are the rays of the whole scan when it has several parts."""
@@ -234,17 +239,3 @@ def _share_rays(runs: tuple[Runs, ...]) -> tuple[tuple[int, int, int, int], tupl
         return (0, split, 0, 0), (split, counts[0], 0, counts[1])
     split = int(np.searchsorted(runs[1].lengths[: counts[1]], half - lengths[0]))
     return (0, counts[0], 0, split), (0, 0, split, counts[1])
-
-
-def _parts(box: NDArray[np.int64], max_cells: int) -> Iterator[NDArray[np.int64]]:
-    """Split a box of bricks in halves along its longest side until each part is small enough."""
-    if int(np.prod(box[3:])) * 512 <= max_cells:
-        yield box
-        return
-    axis = int(np.argmax(box[3:]))
-    half = int(box[3 + axis]) // 2
-    for start, size in ((0, half), (half, int(box[3 + axis]) - half)):
-        part = box.copy()
-        part[axis] += start
-        part[3 + axis] = size
-        yield from _parts(part, max_cells)

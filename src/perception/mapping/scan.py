@@ -263,28 +263,30 @@ def forget_ends(runs, window):
 
 
 @kernel
-def clean_labels(labels, confidences, num_classes, out, counts):
-    """Labels as uint16 with NO_LABEL for what is no class.
+def clean_labels(labels, confidences, num_classes, start, stop, out, counts):
+    """Labels as uint16 with NO_LABEL for what is no class; vectorizes.
 
     Args:
         labels: (N,) integers of any type.
         confidences: (N,) float32 or empty.
         num_classes: classes of the map.
+        start: first point.
+        stop: behind the last one.
         out: (N,) uint16 result.
         counts: (3,) int64 result: points without label (-1, 255, 65535 beyond the classes), other labels that are no
             class, confidences that are NaN.
     """
-    unlabeled, outside, invalid = 0, 0, 0
-    has_confidences = len(confidences) > 0
-    for i in range(len(labels)):
+    unlabeled, outside, invalid = np.int64(0), np.int64(0), np.int64(0)
+    for i in range(start, stop):
         label = np.int64(labels[i])
-        if label < 0 or label >= num_classes:
-            nothing = label == -1 or label == 255 or label == NO_LABEL
-            unlabeled += nothing
-            outside += not nothing
-            label = np.int64(NO_LABEL)
-        if has_confidences and confidences[i] != confidences[i]:
-            invalid += 1
-            label = np.int64(NO_LABEL)
-        out[i] = label
+        bad = (label < 0) | (label >= num_classes)
+        nothing = (label == -1) | (label == 255) | (label == NO_LABEL)
+        unlabeled += np.int64(bad & nothing)
+        outside += np.int64(bad & (not nothing))
+        out[i] = np.uint16(NO_LABEL if bad else label)
+    if len(confidences) > 0:
+        for i in range(start, stop):
+            bad = confidences[i] != confidences[i]
+            invalid += np.int64(bad)
+            out[i] = np.uint16(NO_LABEL) if bad else out[i]
     counts[0], counts[1], counts[2] = unlabeled, outside, invalid

@@ -10,8 +10,8 @@ from perception.mapping.lanes import LANES
 from perception.mapping.scan import BLOCK, FAR_CACHE, TABLE, Runs
 from perception.mapping.update import Joined, make_scratch
 
-KEPT_CELLS = 1 << 25
-"""A window up to this size is kept for the next scan."""
+MAX_CELLS = 1 << 26
+"""Voxels of the largest window: 64 MiB, and 8 MiB of bits beside it."""
 
 
 class Workspace:
@@ -36,16 +36,11 @@ class Workspace:
     def prepare(self, cells: int, points: int, ends: int) -> None:
         """Have room for a window, for the points that one thread takes and for the ends of rays it may find."""
         if len(self.cells) < cells:
-            self._make_window(cells + cells // 4)
+            self._make_window(min(cells + cells // 4, max(cells, MAX_CELLS)))
         if self._rows < points or self._ends < ends:
             self._make_runs(points + points // 4, ends + ends // 4)
         for runs in self.runs:
             runs.used[:] = 0
-
-    def release_large(self) -> None:
-        """Give back a window that is too large to keep."""
-        if len(self.cells) > KEPT_CELLS:
-            self._make_window(0)
 
     def nbytes(self) -> int:
         """Memory in use."""
