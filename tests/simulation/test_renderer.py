@@ -70,7 +70,22 @@ def test_glass_lets_color_through_and_keeps_its_own_depth_and_class(egl: None):
         view = renderer.render(camera, camera_pose((0, 0, 0), 0.0))
     assert view.labels[16, 16] == LABELS["windowpane"].id and view.labels[2, 2] == LABELS["wall"].id
     assert view.depth[16, 16] == pytest.approx(1.99, abs=1e-4)
-    assert 0 < view.color[16, 16, 0] < view.color[2, 2, 0] and view.color[16, 16, 2] > view.color[2, 2, 2]
+    assert (
+        0 < view.color[16, 16, 0] < view.color[2, 2, 0]
+        and view.color[16, 16, 1] < 5
+        and view.color[16, 16, 2] > view.color[2, 2, 2]
+    )
+
+
+def test_edges_before_the_empty_background_are_between_both_colors(egl: None):
+    black = Material((0, 0, 0, 1))
+    box = Instance("box", box_model((1, 1, 1), black), -1, pose((3, 0, 0), roll=0.3).matrix)
+    scene = Scene("box", LABELS, (box,), background=(1.0, 0.5, 0.0))
+    with Renderer(scene, 4) as renderer:
+        color = renderer.render(default_camera(160, 120), camera_pose((0, 0, 0), 0.0)).color
+    assert color[60, 80].tolist() == [0, 0, 0] and color[2, 2].tolist() == [255, 127, 0]
+    between = color[(color[..., 0] > 0) & (color[..., 0] < 255)].astype(int)
+    assert len(between) > 50 and (np.abs(between[:, 0] - 2 * between[:, 1]) <= 2).all() and (between[:, 2] == 0).all()
 
 
 def test_what_moves_is_where_its_motion_says(egl: None):

@@ -91,7 +91,9 @@ class Renderer:
         self._context = create_context()
         self._samples = min(samples, self._context.max_samples) if samples > 1 else 0
         self._program = self._context.program(vertex_shader=VERTEX_SHADER, fragment_shader=FRAGMENT_SHADER)
-        self._textures: dict[int, Any] = {}
+        context = self._context
+        # Of opacity the sum, not the mean: glass before something opaque stays opaque.
+        context.blend_func = context.SRC_ALPHA, context.ONE_MINUS_SRC_ALPHA, context.ONE, context.ONE_MINUS_SRC_ALPHA
         self._targets: dict[tuple[int, int], tuple[Any, Any]] = {}
         self._batches = self._upload()
         self._corners = np.stack([_bounding_corners(instance) for instance in scene.instances])
@@ -164,14 +166,15 @@ class Renderer:
 
     def _read(self, target: Any, camera: PinholeCamera) -> View:
         height, width = camera.size
-        color = np.frombuffer(target.read(components=4, attachment=0), np.uint8).reshape(height, width, 4)[..., :3]
+        pixels = np.frombuffer(target.read(components=4, attachment=0), np.uint8).reshape(height, width, 4)
         words = np.frombuffer(target.read(components=2, attachment=1, dtype="u4"), np.uint32).reshape(height, width, 2)
-        seen = words[..., 0] > 0
         instances = words[..., 0].astype(np.int32) - 1
-        depth = np.where(seen, words[..., 1].view(np.float32), np.float32(np.inf))
-        background = np.asarray(np.multiply(self.scene.background, 255), np.uint8)
-        # Edges against the empty background are mixed with black by the samples; what is fully empty takes its color.
-        color = np.where(seen[..., None], color, background)
+        depth = np.where(instances >= 0, words[..., 1].view(np.float32), np.float32(np.inf))
+        color = pixels[..., :3].copy()
+        # Opacity is the share of a pixel's samples that met something: the rest shows the background.
+        open_pixels = pixels[..., 3] < 255
+        share = 1 - pixels[open_pixels, 3:].astype(np.float32) / 255
+        color[open_pixels] += (share * np.asarray(self.scene.background) * 255).astype(np.uint8)
         return View(color, depth, self.scene.labels_of(instances), instances)
 
     def _target(self, width: int, height: int) -> tuple[Any, Any]:
