@@ -7,7 +7,8 @@ import numpy as np
 
 from perception.labels import LabelSet
 
-CONFIDENCE = 0.9
+CONFIDENCE = 0.8
+"""A multiple of 1/255, so that an 8-bit image carries it without rounding."""
 
 
 def build(device: str = "cpu"):
