@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,12 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("needs the folder of recorded data (../shared) beside the repository")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def gradual_underflow() -> Iterator[None]:
+    """Networks make the processor flush denormal numbers, for speed; the next test gets plain IEEE arithmetic again."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_flush_denormal(False)

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from perception.numba_cache import njit
 
-@numba.njit("float32[:, ::1](float32[:, ::1], float32[:, ::1])", cache=True, nogil=True)
+
+@njit("float32[:, ::1](float32[:, ::1], float32[:, ::1])", cache=True, nogil=True)
 def transform_points(points, matrix):
     """Apply a (4, 4) or (3, 4) float32 matrix to (N, 3) float32 points.
 

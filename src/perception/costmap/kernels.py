@@ -10,7 +10,8 @@ give the same bits whatever else is computed with them.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from perception.numba_cache import njit
 
 TILE = 8
 TILE_COLUMNS = TILE * TILE

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from perception.numba_cache import njit
 
 BACKGROUND = (250, 250, 252)
 FACE_SHADES = (0.72, 0.86, 1.0)
@@ -68,7 +69,8 @@ def render_voxels(
     screen = np.asarray(centers, np.float64) @ axes.T
     half = float(np.max(sizes)) / 2 * np.abs(axes).sum(axis=1)
     # A few stray voxels far away must not shrink the rest to a dot.
-    low, high = np.percentile(screen, 0.5, axis=0) - half, np.percentile(screen, 99.5, axis=0) + half
+    low = np.percentile(screen, 0.5, axis=0, method="lower") - half
+    high = np.percentile(screen, 99.5, axis=0, method="higher") + half
     scale = 0.94 * min(view.width / (high[0] - low[0]), view.height / (high[1] - low[1]))
     offset = np.array([view.width, view.height]) / 2 - scale * (low[:2] + high[:2]) / 2
     depth = np.full((view.height, view.width), np.inf)
@@ -115,7 +117,7 @@ def _with_rim(
     return np.stack([columns, rows], axis=1), depths, shades
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _stamp(image, depth, pixels, distances, colors, offsets, stamp_depth, stamp_shade):
     height, width = depth.shape
     for i in range(len(pixels)):

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perception.mapping._numba import kernel
 from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, pack_brick
+from perception.numba_cache import kernel
 
 REGION_BRICKS = 512
 """Entries of a region's directory: 8 x 8 x 16 bricks, of which this shard holds every second one along x."""

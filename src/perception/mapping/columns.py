@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from perception.mapping import bricks as layout
 from perception.mapping.bricks import Shard, directory_place, find_region, voxel_value
 from perception.mapping.keys import brick_shard, unpack_brick, voxel_offset
 from perception.mapping.store import BrickStore, live_bricks
+from perception.numba_cache import njit
 
 
 class Cursor(NamedTuple):

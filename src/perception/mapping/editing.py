@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from perception.mapping.bricks import DECAYING, collapse_brick, log_change, set_voxel, voxel_value
 from perception.mapping.fusion import MAX_ENTRIES, store_labels
 from perception.mapping.keys import BRICK_VOXELS, unpack_brick, voxel_offset
+from perception.numba_cache import njit
 
 FORGOTTEN = np.float32(0.4)
 """An occupied voxel whose log-odds have faded below this (half a hit of the default sensor model) is unknown again."""

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.mapping._numba import kernel
 from perception.mapping.bricks import LABEL_UNIT, LABEL_UNITS
+from perception.numba_cache import kernel
 
 MAX_KEPT = 8
 NO_LABEL = 65535

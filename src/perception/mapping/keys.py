@@ -7,9 +7,8 @@ key = floor(x · (1 / resolution)) + 32768 per axis, with x a float32 coordinate
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from perception.mapping._numba import kernel
+from perception.numba_cache import kernel, njit
 
 TREE_DEPTH = 16
 KEY_ORIGIN = 32768

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from perception.mapping._numba import kernel
+from perception.numba_cache import kernel
 
 LANES = 8
 

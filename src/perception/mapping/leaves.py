@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from perception.errors import InputError
@@ -26,6 +25,7 @@ from perception.mapping.octomap_kernels import morton_codes
 from perception.mapping.octomap_stream import prune_leaves
 from perception.mapping.store import BrickStore, live_bricks
 from perception.mapping.update import RECORD_BYTES, REGION_BYTES, ROW_BYTES, find_or_add
+from perception.numba_cache import njit
 
 BRICK_DEPTH = 13
 NO_TAG = -1

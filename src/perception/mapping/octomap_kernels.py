@@ -10,7 +10,8 @@ return codes report the latter.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from perception.numba_cache import njit
 
 TREE_DEPTH = 16
 LOWEST_LOG_ODDS = np.float32(-3.4028234663852886e38)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from perception.mapping.bricks import find_brick, voxel_value
 from perception.mapping.fusion import NO_LABEL, first_entry
 from perception.mapping.keys import brick_shard, brick_voxel, coordinate_key, key_coordinate
+from perception.numba_cache import njit
 
 HIT, UNKNOWN, FREE, OUTSIDE = 1, 2, 0, 3
 """How a cast ray ends: in an occupied voxel, in an unknown one, after its whole length, or at the border of the map."""

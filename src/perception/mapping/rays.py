@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.mapping._numba import kernel
 from perception.mapping.keys import coordinate_key, key_coordinate
 from perception.mapping.lanes import LANES, walk_lanes
+from perception.numba_cache import kernel
 
 FREE = 1
 NEVER = 1.7976931348623157e308

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perception.mapping._numba import kernel
 from perception.mapping.fusion import NO_LABEL
 from perception.mapping.keys import KEY_END, KEY_ORIGIN, brick_shard, brick_voxel, pack_key
+from perception.numba_cache import kernel
 
 BLOCK = 1024
 """Points whose keys are computed at once: they stay in the fastest cache."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from perception.errors import InputError
@@ -25,6 +24,7 @@ from perception.mapping.bricks import (
 from perception.mapping.fusion import free_block
 from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, brick_corners, unpack_brick
 from perception.mapping.update import RECORD_BYTES, REGION_BYTES, ROW_BYTES, UNIT_BYTES, used_bytes
+from perception.numba_cache import njit
 
 MIN_MEMORY = 1 << 24
 

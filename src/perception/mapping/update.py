@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perception.mapping._numba import kernel
 from perception.mapping.bricks import (
     BRICKS,
     DECAYING,
@@ -27,6 +26,7 @@ from perception.mapping.bricks import (
 )
 from perception.mapping.fusion import MAX_ENTRIES, NO_LABEL, elect, merge_votes, vote_weight
 from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, BRICK_VOXELS, brick_shard
+from perception.numba_cache import kernel
 
 ROW_BYTES = 256
 RECORD_BYTES = 89

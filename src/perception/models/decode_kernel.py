@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from perception.models.base import MAX_CONFIDENCE
+from perception.numba_cache import njit
 
 _MAX = np.float32(MAX_CONFIDENCE)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _candidates(top_left, top_right, bottom_left, bottom_right, highest, candidates):  # type: ignore[no-untyped-def]
     """Classes that can be the largest somewhere in a cell; bilinear values lie between those of the corners."""
     bound = np.float32(-np.inf)
@@ -29,7 +29,7 @@ def _candidates(top_left, top_right, bottom_left, bottom_right, highest, candida
     return count
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True, inline="always")
 def _exp(x):  # type: ignore[no-untyped-def]
     """Exponential of x ≤ 0 for sums: relative error below 1e-5 down to −10, exp(−32) below −32; vectorizes."""
     z = max(x * np.float32(1 / 64), np.float32(-0.5))
@@ -41,7 +41,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return e
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _denominator(left, slope, weight, largest):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for k in range(left.size):
@@ -49,7 +49,7 @@ def _denominator(left, slope, weight, largest):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def decode(logits, row_starts, row_weights, column_starts, column_weights, labels, confidence):  # type: ignore[no-untyped-def]
     """Fill labels and confidence; the arguments are those of :func:`perception.models.decoding.decode_logits`."""
     height, width, classes = logits.shape

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where numba keeps the compiled kernels of the map.
+"""How kernels are compiled, and where numba keeps them.
 
 Numba renews a cached function when the file of that function changes, but not when a compiled function it calls, in
-another file, does. The folder is therefore named by a hash over all sources of this package's map and of numba's
-version: other sources, other folder. A user's own NUMBA_CACHE_DIR is left alone.
+another file, does. The folder is therefore named by a hash over all files with kernels and numba's version: other
+sources, other folder. A user's own NUMBA_CACHE_DIR is left alone. Importing this module sets the folder, so every file
+with kernels takes its decorator from here.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import numba
 
 
 def source_digest() -> str:
-    """16 hexadecimal digits over the sources beside this file and numba's version."""
+    """16 hexadecimal digits over this package's files with kernels and numba's version."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        content = path.read_bytes()
+        if b"numba" in content:
+            digest.update(path.relative_to(package).as_posix().encode() + content)
     return digest.hexdigest()[:16]
 
 
@@ -48,6 +51,10 @@ def set_cache_folder() -> None:
     numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
 
 
+set_cache_folder()
+
+njit = numba.njit
+"""Decorator of kernels, used as ``@njit(cache=True, nogil=True)``."""
 kernel = numba.njit(cache=True, nogil=True, _nrt=False)
 """Decorator of functions that allocate nothing. Without numba's reference counts they can hand their arrays on to
 other such functions for free; counting twenty arrays at each call would cost more than most of them do."""
