@@ -58,3 +58,5 @@ njit = numba.njit
 kernel = numba.njit(cache=True, nogil=True, _nrt=False)
 """Decorator of functions that allocate nothing. Without numba's reference counts they can hand their arrays on to
 other such functions for free; counting twenty arrays at each call would cost more than most of them do."""
+inlined = numba.njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+"""The same for small functions of named tuples of arrays: a call would push every field of every array."""

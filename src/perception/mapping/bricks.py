@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, pack_brick
-from perception.numba_cache import kernel
+from perception.numba_cache import inlined, kernel
 
 REGION_BRICKS = 512
 """Entries of a region's directory: 8 x 8 x 16 bricks, of which this shard holds every second one along x."""
@@ -124,24 +124,24 @@ def _reserve(size: int) -> mmap.mmap:
             size = max(size // 2 // mmap.PAGESIZE * mmap.PAGESIZE, 1 << 24)
 
 
-@kernel
+@inlined
 def region_key(bx, by, bz):
     """Key of the region that holds a brick."""
     return ((bx >> 3) << 20) | ((by >> 3) << 10) | (bz >> 4)
 
 
-@kernel
+@inlined
 def directory_place(bx, by, bz):
     """Place of a brick in its region's directory; the lowest bit of bx follows from the shard."""
     return (((bx >> 1) & 3) << 7) | ((by & 7) << 4) | (bz & 15)
 
 
-@kernel
+@inlined
 def _hash_start(key, mask):
     return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask
 
 
-@kernel
+@inlined
 def _hash_place(hash_keys, key):
     mask = hash_keys.shape[0] - 1
     place = _hash_start(key, mask)
@@ -150,21 +150,21 @@ def _hash_place(hash_keys, key):
     return place
 
 
-@kernel
+@inlined
 def find_region(shard, key):
     """Number of the region with this key, or -1."""
     place = _hash_place(shard.hash_keys, key)
     return np.int64(shard.hash_regions[place]) if shard.hash_keys[place] == key else np.int64(-1)
 
 
-@kernel
+@inlined
 def find_brick(shard, bx, by, bz):
     """Number of the brick, or -1."""
     region = find_region(shard, region_key(bx, by, bz))
     return np.int64(shard.directories[region, directory_place(bx, by, bz)]) if region >= 0 else np.int64(-1)
 
 
-@kernel
+@inlined
 def add_region(shard, key):
     """Number of the region with this key, made if missing; the caller has left room in the hash."""
     place = _hash_place(shard.hash_keys, key)
@@ -185,7 +185,7 @@ def add_region(shard, key):
     return region
 
 
-@kernel
+@inlined
 def add_brick(shard, region, bx, by, bz):
     """Number of a new, unknown brick in a region."""
     counters = shard.counters
@@ -209,7 +209,7 @@ def add_brick(shard, region, bx, by, bz):
     return brick
 
 
-@kernel
+@inlined
 def expand_block(shard, brick, block):
     """Row of a block's values; a uniform block gets one."""
     row = np.int64(shard.rows[brick, block])
@@ -231,20 +231,20 @@ def expand_block(shard, brick, block):
     return row
 
 
-@kernel
+@inlined
 def voxel_value(shard, brick, voxel):
     """Log-odds of a voxel, NaN when unknown."""
     row = shard.rows[brick, voxel >> 6]
     return shard.values[row, voxel & 63] if row >= 0 else shard.uniform[brick, voxel >> 6]
 
 
-@kernel
+@inlined
 def set_voxel(shard, brick, voxel, value):
     """Set the log-odds of a voxel."""
     shard.values[expand_block(shard, brick, voxel >> 6), voxel & 63] = value
 
 
-@kernel
+@inlined
 def free_row(shard, row):
     """Put a row of values into the free list."""
     # The list of free rows runs through the bits of their first value.
@@ -254,7 +254,7 @@ def free_row(shard, row):
     shard.counters[LIVE_ROWS] -= 1
 
 
-@kernel
+@inlined
 def collapse_block(shard, brick, block):
     """Make a block uniform if its values are all equal (this is OctoMap's pruning) or all unknown."""
     row = np.int64(shard.rows[brick, block])
@@ -289,7 +289,7 @@ def brick_is_uniform(shard, brick):
     return True
 
 
-@kernel
+@inlined
 def log_change(shard, brick_key):
     """Remember that the state of a brick changed."""
     shard.log[shard.counters[LOGGED] & (LOG_LENGTH - 1)] = brick_key

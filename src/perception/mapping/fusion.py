@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from perception.mapping.bricks import LABEL_UNIT, LABEL_UNITS
-from perception.numba_cache import kernel
+from perception.numba_cache import inlined, kernel
 
 MAX_KEPT = 8
 NO_LABEL = 65535
@@ -23,7 +23,7 @@ CONFIDENCE_MAX = 0.99
 MAX_ENTRIES = 512 * MAX_KEPT
 
 
-@kernel
+@inlined
 def vote_weight(confidence, num_classes):
     """What a winner with this mean confidence adds to its score."""
     q = min(max(confidence, 1.0 / num_classes), CONFIDENCE_MAX)
@@ -32,7 +32,7 @@ def vote_weight(confidence, num_classes):
     return np.float32(np.log(q * others / (1.0 - q)))
 
 
-@kernel
+@inlined
 def elect(run, following, tags, counts, sums, class_sums, class_counts):
     """Winner of one voxel and its mean confidence.
 
@@ -81,7 +81,7 @@ def elect(run, following, tags, counts, sums, class_sums, class_counts):
     return winner, mean
 
 
-@kernel
+@inlined
 def _sort_best_first(tags, scores, start, end):
     """Order the few entries of one voxel by score, then by class."""
     for i in range(start + 1, end):
@@ -119,7 +119,7 @@ def add_vote(tags, scores, start, end, tag, weight, kept, score_max):
     return end
 
 
-@kernel
+@inlined
 def first_entry(tags, start, count, voxel):
     """Place of the first label entry of a voxel in its brick's entries, or where it would stand."""
     low, high = start, start + count
@@ -133,7 +133,7 @@ def first_entry(tags, start, count, voxel):
     return low
 
 
-@kernel
+@inlined
 def _take_block(shard, units, limit):
     """Start of a free label block of so many units, or -1 when the memory bound is reached."""
     start = shard.label_free[units]
@@ -149,7 +149,7 @@ def _take_block(shard, units, limit):
     return start
 
 
-@kernel
+@inlined
 def free_block(shard, brick):
     """Return the label block of a brick to the free list of its size."""
     units = shard.label_units[brick]
@@ -166,7 +166,7 @@ def free_block(shard, brick):
     shard.label_counts[brick] = 0
 
 
-@kernel
+@inlined
 def store_labels(shard, brick, tags, scores, count, limit):
     """Replace the label entries of a brick; False when the memory bound forbids it."""
     units = (count + LABEL_UNIT - 1) // LABEL_UNIT
@@ -190,7 +190,7 @@ def store_labels(shard, brick, tags, scores, count, limit):
     return True
 
 
-@kernel
+@inlined
 def merge_votes(shard, brick, voxels, classes, weights, votes, tags, scores, kept, score_max, limit):
     """Add the votes of one scan to a brick's labels.
 

@@ -145,7 +145,7 @@ def checked_rays(origins: ArrayLike, directions: ArrayLike) -> tuple[NDArray[np.
         raise InputError("rays: expected finite origins and directions with a length, got others")
     # octomap computes with float32 points.
     starts = np.broadcast_to(starts.astype(np.float32).astype(np.float64), ways.shape)
-    return np.ascontiguousarray(starts), ways / lengths[:, None]
+    return np.array(starts, order="C"), ways / lengths[:, None]
 
 
 def checked_cloud(

@@ -193,10 +193,13 @@ class ScanInserter:
                 walk_shares, (*start, runs, shares[0], *rays, *lanes[0]), (*start, runs, shares[1], *rays, *lanes[1])
             )
         else:
-            run_both(walk_clipped, (*start, ends[::2], *rays), (*start, ends[1::2], *rays))
-        self._update(scan.rules, window, runs, counts)
+            start = (cells, self.workspace.touched, *start[1:])
+            run_both(walk_clipped, (*start, ends[::2].copy(), *rays), (*start, ends[1::2].copy(), *rays))
+        self._update(scan.rules, window, runs, ends is not None, counts)
 
-    def _update(self, rules: Rules, window: NDArray[np.int64], runs: tuple[Runs, ...], counts: ScanCounts) -> None:
+    def _update(
+        self, rules: Rules, window: NDArray[np.int64], runs: tuple[Runs, ...], sparse: bool, counts: ScanCounts
+    ) -> None:
         store, workspace = self.store, self.workspace
         store.make_room(int(np.prod(window[3:] // (8, 8, 16) + 2)))
         results = np.zeros((2, 4), np.int64)
@@ -205,6 +208,8 @@ class ScanInserter:
                 store.shards[i],
                 i,
                 workspace.cells,
+                workspace.touched,
+                sparse,
                 window,
                 runs,
                 workspace.heads[i],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.numba_cache import kernel, njit
+from perception.numba_cache import inlined, njit
 
 TREE_DEPTH = 16
 KEY_ORIGIN = 32768
@@ -20,7 +20,7 @@ BLOCK_VOXELS = 64
 """Voxels of a block (4³)."""
 
 
-@kernel
+@inlined
 def coordinate_key(coordinate, inverse_resolution):
     """Key of one coordinate, or -1 when it is not finite or lies outside the map."""
     key = np.floor(np.float64(coordinate) * inverse_resolution) + KEY_ORIGIN
@@ -28,26 +28,26 @@ def coordinate_key(coordinate, inverse_resolution):
     return np.int64(key) if 0.0 <= key < KEY_END else np.int64(-1)
 
 
-@kernel
+@inlined
 def key_coordinate(key, resolution):
     """Float64 coordinate of a voxel's center."""
     return (np.float64(key - KEY_ORIGIN) + 0.5) * resolution
 
 
-@kernel
+@inlined
 def pack_key(x, y, z):
     """Three 16-bit keys in one int64."""
     return (np.int64(x) << 32) | (np.int64(y) << 16) | np.int64(z)
 
 
-@kernel
+@inlined
 def brick_voxel(x, y, z):
     """Number of a voxel in its brick: three bits for the block (x, y, z), six for the place in it."""
     block = (x & 4) | ((y & 4) >> 1) | ((z & 4) >> 2)
     return (block << 6) | ((x & 3) << 4) | ((y & 3) << 2) | (z & 3)
 
 
-@kernel
+@inlined
 def voxel_offset(voxel):
     """Where in its brick the voxel of a number lies: x, y, z from 0 to 7."""
     return (
@@ -57,19 +57,19 @@ def voxel_offset(voxel):
     )
 
 
-@kernel
+@inlined
 def pack_brick(bx, by, bz):
     """Three 13-bit brick keys (voxel key // 8) in one int64."""
     return (np.int64(bx) << 26) | (np.int64(by) << 13) | np.int64(bz)
 
 
-@kernel
+@inlined
 def unpack_brick(brick):
     """The three brick keys of `pack_brick`."""
     return brick >> 26, (brick >> 13) & 8191, brick & 8191
 
 
-@kernel
+@inlined
 def brick_shard(bx, by):
     """Which of the two shards holds a column of bricks: a pattern that gives both the same work on any wall.
 

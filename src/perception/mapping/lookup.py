@@ -69,10 +69,7 @@ class Lookup:
             ids (N, k) int32, best first, -1 beyond the last; probabilities (N, k) float32, 0 there.
         """
         k = int(inputs.checked_number("k", k, 1, 1 << 16))
-        ids, scores = self._best(points, self.labels_per_voxel)
-        probabilities = np.empty_like(scores)
-        unseen = np.empty(len(ids), np.float32)
-        queries.softmax(ids, scores, self.num_classes, probabilities, unseen)
+        ids, probabilities, _ = self._probabilities(points)
         if k <= ids.shape[1]:
             return ids[:, :k], probabilities[:, :k]
         rest = ((0, 0), (0, k - ids.shape[1]))
@@ -83,10 +80,10 @@ class Lookup:
 
         Classes that never won a vote in a voxel share what the others leave.
         """
-        ids, scores = self._best(points, self.labels_per_voxel)
-        result = np.empty((len(ids), self.num_classes), np.float32)
+        found = self._probabilities(points)
+        result = np.empty((len(found[0]), self.num_classes), np.float32)
         if self.num_classes:
-            queries.spread_probabilities(ids, scores, result)
+            _split(queries.spread_probabilities, len(result), found, (result,))
         return result
 
     def cast_rays(
@@ -127,6 +124,13 @@ class Lookup:
         scores = np.empty((len(where), kept), np.float32)
         self._ask(queries.labels_at, where, ids, scores)
         return ids, scores
+
+    def _probabilities(self, points: ArrayLike) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+        """Classes (N, K), their probabilities (N, K), and that of each class not among them (N,)."""
+        ids, scores = self._best(points, self.labels_per_voxel)
+        unseen = np.empty(len(ids), np.float32)
+        _split(queries.softmax, len(ids), (ids, scores, self.num_classes), (unseen,))
+        return ids, scores, unseen
 
     def _ask(self, function: object, points: NDArray[np.float32], *results: NDArray) -> None:
         with self._lock:

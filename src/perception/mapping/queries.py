@@ -8,35 +8,66 @@ import numpy as np
 from perception.mapping.bricks import find_brick, voxel_value
 from perception.mapping.fusion import NO_LABEL, first_entry
 from perception.mapping.keys import brick_shard, brick_voxel, coordinate_key, key_coordinate
-from perception.numba_cache import njit
+from perception.numba_cache import inlined, kernel
 
 HIT, UNKNOWN, FREE, OUTSIDE = 1, 2, 0, 3
 """How a cast ray ends: in an occupied voxel, in an unknown one, after its whole length, or at the border of the map."""
 
 
-@njit(cache=True, nogil=True)
+@inlined
+def locate_brick(shards, bx, by, bz):
+    """Number of the brick in the shard of its column, or -1.
+
+    Both shards are asked by name, here and below: choosing one into a variable would copy all of its array headers.
+    """
+    if brick_shard(bx, by):
+        return find_brick(shards[1], bx, by, bz)
+    return find_brick(shards[0], bx, by, bz)
+
+
+@inlined
+def value_in(shards, owner, brick, voxel):
+    """Log-odds of a voxel of a brick in one of the shards; NaN for no brick."""
+    if brick < 0:
+        return np.float32(np.nan)
+    if owner:
+        return voxel_value(shards[1], brick, voxel)
+    return voxel_value(shards[0], brick, voxel)
+
+
+@kernel
 def log_odds_at(shards, points, inverse_resolution, start, stop, result):
     """(N,) float32 log-odds of the voxels that hold the points [start, stop); NaN where unknown or outside."""
     last_x, last_y, last_z = np.int64(-1), np.int64(-1), np.int64(-1)
     brick = np.int64(-1)
-    shard = shards[0]
     for i in range(start, stop):
-        result[i] = np.nan
         x = coordinate_key(points[i, 0], inverse_resolution)
         y = coordinate_key(points[i, 1], inverse_resolution)
         z = coordinate_key(points[i, 2], inverse_resolution)
         if x < 0 or y < 0 or z < 0:
+            result[i] = np.nan
             continue
         bx, by, bz = x >> 3, y >> 3, z >> 3
         if bx != last_x or by != last_y or bz != last_z:
             last_x, last_y, last_z = bx, by, bz
-            shard = shards[1] if brick_shard(bx, by) else shards[0]
-            brick = find_brick(shard, bx, by, bz)
-        if brick >= 0:
-            result[i] = voxel_value(shard, brick, brick_voxel(x, y, z))
+            brick = locate_brick(shards, bx, by, bz)
+        result[i] = value_in(shards, brick_shard(bx, by), brick, brick_voxel(x, y, z))
 
 
-@njit(cache=True, nogil=True)
+@inlined
+def _read_entries(shard, brick, voxel, ids, scores):
+    """Copy the label entries of a voxel, best first, as far as there is room."""
+    begin, count = shard.label_starts[brick], np.int64(shard.label_counts[brick])
+    place = first_entry(shard.tags, begin, count, voxel)
+    k = 0
+    while k < len(ids) and place < begin + count and np.int64(shard.tags[place] >> 16) == voxel:
+        ids[k] = np.int32(shard.tags[place] & NO_LABEL)
+        scores[k] = shard.scores[place]
+        place += 1
+        k += 1
+
+
+@kernel
 def labels_at(shards, points, inverse_resolution, start, stop, ids, scores):
     """Best classes of the voxels that hold the points, best first.
 
@@ -49,9 +80,8 @@ def labels_at(shards, points, inverse_resolution, start, stop, ids, scores):
         ids: (N, K) int32 result, -1 where there are fewer than K.
         scores: (N, K) float32 result, 0 there.
     """
-    kept = ids.shape[1]
     for i in range(start, stop):
-        for k in range(kept):
+        for k in range(ids.shape[1]):
             ids[i, k] = -1
             scores[i, k] = 0.0
         x = coordinate_key(points[i, 0], inverse_resolution)
@@ -60,22 +90,16 @@ def labels_at(shards, points, inverse_resolution, start, stop, ids, scores):
         if x < 0 or y < 0 or z < 0:
             continue
         bx, by, bz = x >> 3, y >> 3, z >> 3
-        shard = shards[1] if brick_shard(bx, by) else shards[0]
-        brick = find_brick(shard, bx, by, bz)
-        if brick < 0 or shard.label_counts[brick] == 0:
+        brick = locate_brick(shards, bx, by, bz)
+        if brick < 0:
             continue
-        voxel = brick_voxel(x, y, z)
-        begin, count = shard.label_starts[brick], np.int64(shard.label_counts[brick])
-        place = first_entry(shard.tags, begin, count, voxel)
-        k = 0
-        while k < kept and place < begin + count and np.int64(shard.tags[place] >> 16) == voxel:
-            ids[i, k] = np.int32(shard.tags[place] & NO_LABEL)
-            scores[i, k] = shard.scores[place]
-            place += 1
-            k += 1
+        if brick_shard(bx, by):
+            _read_entries(shards[1], brick, brick_voxel(x, y, z), ids[i], scores[i])
+        else:
+            _read_entries(shards[0], brick, brick_voxel(x, y, z), ids[i], scores[i])
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def _axis(origin, key, direction, resolution):
     if direction == 0:
         return 0, np.inf, np.inf
@@ -84,7 +108,7 @@ def _axis(origin, key, direction, resolution):
     return step, (border - origin) / direction, resolution / abs(direction)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def cast_rays(shards, origins, directions, max_range, ignore_unknown, resolution, start, stop, states, keys):
     """Follow rays to the first occupied (or unknown) voxel.
 
@@ -110,17 +134,15 @@ def cast_rays(shards, origins, directions, max_range, ignore_unknown, resolution
         state = OUTSIDE
         if x < 0 or y < 0 or z < 0:
             tx, ty, tz = np.inf, np.inf, np.inf
-        last_x, last_y, last_z = np.int64(-1), np.int64(-1), np.int64(-1)
-        shard = shards[0]
-        brick = np.int64(-1)
-        while 0 <= x < 65536 and 0 <= y < 65536 and 0 <= z < 65536:
-            bx, by, bz = x >> 3, y >> 3, z >> 3
-            if bx != last_x or by != last_y or bz != last_z:
-                last_x, last_y, last_z = bx, by, bz
-                shard = shards[1] if brick_shard(bx, by) else shards[0]
-                brick = find_brick(shard, bx, by, bz)
-            value = voxel_value(shard, brick, brick_voxel(x, y, z)) if brick >= 0 else np.float32(np.nan)
-            keys[i, 0], keys[i, 1], keys[i, 2] = x, y, z
+        # Never the x of a voxel: the first brick has to be looked up.
+        last_x, last_y, last_z = np.int64(-8), y, z
+        brick, owner = np.int64(-1), np.int64(0)
+        while np.uint64(x) < 65536 and np.uint64(y) < 65536 and np.uint64(z) < 65536:
+            if ((x ^ last_x) | (y ^ last_y) | (z ^ last_z)) >> 3 != 0:
+                last_x, last_y, last_z = x, y, z
+                owner = brick_shard(x >> 3, y >> 3)
+                brick = locate_brick(shards, x >> 3, y >> 3, z >> 3)
+            value = value_in(shards, owner, brick, brick_voxel(x, y, z))
             if value >= 0:
                 state = HIT
                 break
@@ -140,21 +162,26 @@ def cast_rays(shards, origins, directions, max_range, ignore_unknown, resolution
             else:
                 z += sz
                 tz += dz
+        # A ray that left the map is reported in its last voxel.
+        keys[i, 0] = min(max(x, 0), 65535)
+        keys[i, 1] = min(max(y, 0), 65535)
+        keys[i, 2] = min(max(z, 0), 65535)
         states[i] = state
 
 
-@njit(cache=True, nogil=True)
-def softmax(ids, scores, num_classes, probabilities, unseen):
-    """Probabilities of listed classes and of each class that is not listed.
+@kernel
+def softmax(ids, scores, num_classes, start, stop, unseen):
+    """Turn scores of listed classes into probabilities.
 
     Args:
         ids: (N, K) int32 classes, -1 beyond the last.
-        scores: (N, K) float32.
+        scores: (N, K) float32; probabilities on return, 0 where there is no class.
         num_classes: C.
-        probabilities: (N, K) float32 result, 0 where there is no class.
-        unseen: (N,) float32 result.
+        start: first row.
+        stop: behind the last one.
+        unseen: (N,) float32 result: probability of each class that is not listed.
     """
-    for i in range(ids.shape[0]):
+    for i in range(start, stop):
         best, seen = np.float32(0.0), 0
         for k in range(ids.shape[1]):
             if ids[i, k] >= 0:
@@ -163,20 +190,17 @@ def softmax(ids, scores, num_classes, probabilities, unseen):
         rest = np.exp(-best)
         total = np.float32(num_classes - seen) * rest
         for k in range(seen):
-            probabilities[i, k] = np.exp(scores[i, k] - best)
-            total += probabilities[i, k]
+            scores[i, k] = np.exp(scores[i, k] - best)
+            total += scores[i, k]
         unseen[i] = rest / total if total > 0 else np.float32(0.0)
         for k in range(ids.shape[1]):
-            probabilities[i, k] = probabilities[i, k] / total if k < seen else np.float32(0.0)
+            scores[i, k] = scores[i, k] / total if k < seen else np.float32(0.0)
 
 
-@njit(cache=True, nogil=True)
-def spread_probabilities(ids, scores, result):
-    """Dense (N, C) float32 probabilities from the (N, K) best classes and scores."""
-    probabilities = np.empty(scores.shape, np.float32)
-    unseen = np.empty(ids.shape[0], np.float32)
-    softmax(ids, scores, result.shape[1], probabilities, unseen)
-    for i in range(ids.shape[0]):
+@kernel
+def spread_probabilities(ids, probabilities, unseen, start, stop, result):
+    """Dense (N, C) float32 probabilities from what `softmax` returned."""
+    for i in range(start, stop):
         for c in range(result.shape[1]):
             result[i, c] = unseen[i]
         for k in range(ids.shape[1]):

@@ -11,13 +11,13 @@ import numpy as np
 
 from perception.mapping.keys import coordinate_key, key_coordinate
 from perception.mapping.lanes import LANES, walk_lanes
-from perception.numba_cache import kernel
+from perception.numba_cache import inlined, kernel
 
 FREE = 1
 NEVER = 1.7976931348623157e308
 
 
-@kernel
+@inlined
 def _axis(origin, origin_key, direction, resolution):
     """Step, distance to the first border and between borders along one axis."""
     if direction > 0:
@@ -30,7 +30,7 @@ def _axis(origin, origin_key, direction, resolution):
     return step, (border - np.float64(origin)) / np.float64(direction), resolution / abs(np.float64(direction))
 
 
-@kernel
+@inlined
 def ray_end(origin, key, resolution, range_limit, max_range):
     """End of the ray to a voxel, cut at the longest range.
 
@@ -53,17 +53,18 @@ def ray_end(origin, key, resolution, range_limit, max_range):
     )
 
 
-@kernel
+@inlined
 def _border_distance(coordinate, key, resolution):
     """Distance of a coordinate to the nearest border of its voxel, in voxels; negative outside."""
     return 0.5 - abs(np.float64(coordinate) - key_coordinate(key, resolution)) / resolution
 
 
 @kernel
-def walk_exact(cells, origin, origin_key, end_key, length, direction, resolution, window):
+def walk_exact(cells, touched, sparse, origin, origin_key, end_key, length, direction, resolution, window):
     """Mark a ray whose end lies so close to a voxel border that it may miss its end voxel.
 
-    OctoMap then stops it by its length; the number of voxels is not known beforehand.
+    OctoMap then stops it by its length; the number of voxels is not known beforehand. What lies outside the window is
+    passed over; in a sparse window the bricks passed are marked in `touched`.
     """
     sx, tx, dx = _axis(origin[0], origin_key[0], direction[0], resolution)
     sy, ty, dy = _axis(origin[1], origin_key[1], direction[1], resolution)
@@ -75,6 +76,18 @@ def walk_exact(cells, origin, origin_key, end_key, length, direction, resolution
         wx, wy, wz = x - x0, y - y0, z - z0
         if 0 <= wx < nx and 0 <= wy < ny and 0 <= wz < nz:
             cells[np.uint64((wx * ny + wy) * nz + wz)] = FREE
+            if sparse:
+                touched[np.uint64(((wx >> 3) * window[4] + (wy >> 3)) * window[5] + (wz >> 3))] = 1
+        elif sparse and (
+            (wx < 0 and sx <= 0)
+            or (wx >= nx and sx >= 0)
+            or (wy < 0 and sy <= 0)
+            or (wy >= ny and sy >= 0)
+            or (wz < 0 and sz <= 0)
+            or (wz >= nz and sz >= 0)
+        ):
+            # A ray never comes back.
+            return
         if tx < ty and tx < tz:
             x += sx
             tx += dx
@@ -119,7 +132,9 @@ def start_ray(cells, origin, origin_key, key, resolution, range_limit, max_range
             or _border_distance(z, kz, resolution) < margin
         ):
             direction, end_key = (dx, dy, dz), (kx, ky, kz)
-            walk_exact(cells, origin, origin_key, end_key, np.float64(length), direction, resolution, window)
+            walk_exact(
+                cells, cells, False, origin, origin_key, end_key, np.float64(length), direction, resolution, window
+            )
             return False
     sx, reals[0, lane], reals[3, lane] = _axis(origin[0], ox, dx, resolution)
     sy, reals[1, lane], reals[4, lane] = _axis(origin[1], oy, dy, resolution)
@@ -195,8 +210,11 @@ def walk_shares(cells, origin, origin_key, runs, share, rule, window, reals, who
 
 
 @kernel
-def walk_clipped(cells, origin, origin_key, ends, rule, window):
-    """Like walk_rays for a window that holds only a part of the rays, and perhaps not their origin."""
+def walk_clipped(cells, touched, origin, origin_key, ends, rule, window):
+    """Like walk_rays for a window that holds only a part of the rays, and perhaps not their origin.
+
+    `touched`, (bricks of the window,) uint8, is set to 1 where rays pass; the rest is as in walk_rays.
+    """
     resolution, range_limit, max_range = rule
     for i in range(len(ends)):
         x, y, z, cut = ray_end(origin, ends[i], resolution, range_limit, max_range)
@@ -209,4 +227,4 @@ def walk_clipped(cells, origin, origin_key, ends, rule, window):
         dx, dy, dz = x - origin[0], y - origin[1], z - origin[2]
         length = np.float32(np.sqrt(np.float64(dx * dx + dy * dy + dz * dz)))
         direction, end_key = (dx / length, dy / length, dz / length), (kx, ky, kz)
-        walk_exact(cells, origin, origin_key, end_key, np.float64(length), direction, resolution, window)
+        walk_exact(cells, touched, True, origin, origin_key, end_key, np.float64(length), direction, resolution, window)

@@ -14,7 +14,7 @@ import numpy as np
 
 from perception.mapping.fusion import NO_LABEL
 from perception.mapping.keys import KEY_END, KEY_ORIGIN, brick_shard, brick_voxel, pack_key
-from perception.numba_cache import kernel
+from perception.numba_cache import inlined, kernel
 
 BLOCK = 1024
 """Points whose keys are computed at once: they stay in the fastest cache."""
@@ -114,7 +114,7 @@ def axis_squares(origin: np.float32, lowest_key: int, count: int, resolution: fl
     return (centers.astype(np.float32) - origin) ** 2
 
 
-@kernel
+@inlined
 def _locate_block(points, start, count, space, keys, places):
     """Keys (-1 where there is none) and places in the window (-1 outside) of a block of points; vectorizes."""
     flat = points.reshape(-1)
@@ -131,7 +131,7 @@ def _locate_block(points, start, count, space, keys, places):
         places[i] = (x * ny + y) * nz + z if inside else np.int32(-1)
 
 
-@kernel
+@inlined
 def _add_end(runs, space, key):
     """Store the end of a ray."""
     place = runs.used[2]
@@ -142,7 +142,7 @@ def _add_end(runs, space, key):
     runs.used[2] = place + 1
 
 
-@kernel
+@inlined
 def _end_run(runs, space, packed, count, total, marks):
     """Store one run: its votes if the voxel is in range, its end voxel if not seen before."""
     x, y, z = (packed >> 48) & 0xFFFF, (packed >> 32) & 0xFFFF, (packed >> 16) & 0xFFFF
@@ -165,7 +165,7 @@ def _end_run(runs, space, packed, count, total, marks):
         _add_end(runs, space, pack_key(x + window[0] * 8, y + window[1] * 8, z + window[2] * 8))
 
 
-@kernel
+@inlined
 def _add_far(runs, space, x, y, z, marks):
     """Count an invalid point, or store the end of a ray longer than the longest range, mostly once per voxel."""
     if x < 0 or y < 0 or z < 0:
@@ -184,7 +184,7 @@ def _add_far(runs, space, x, y, z, marks):
         _add_end(runs, space, key)
 
 
-@kernel
+@inlined
 def _meet(runs, space, packed, count, total, marks):
     """Add a run to the table; what stood in its place and is another voxel or label is stored."""
     place = np.uint64(((packed >> 40) & 0xF00) | ((packed >> 28) & 0xF0) | ((packed >> 16) & 0xF))

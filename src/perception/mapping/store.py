@@ -27,6 +27,8 @@ from perception.mapping.update import RECORD_BYTES, REGION_BYTES, ROW_BYTES, UNI
 from perception.numba_cache import njit
 
 MIN_MEMORY = 1 << 24
+LARGEST_STEP = 1 << 16
+"""More than one brick with its labels can take: bounds are checked before each."""
 
 
 def default_memory() -> int:
@@ -101,8 +103,10 @@ class BrickStore:
                 self.shards[i] = _rehashed(shard, 1 << (needed - 1).bit_length())
 
     def limit(self) -> int:
-        """Bytes that one shard may use."""
-        return self.max_memory // 2
+        """Bytes that the bricks of one shard may use: what is left after change logs, hashes and unfilled slabs."""
+        hashes = sum(shard.hash_keys.nbytes + shard.hash_regions.nbytes for shard in self.shards)
+        slabs = sum(slab.slab_bytes for slabs in self._slabs for slab in slabs.values())
+        return (self.max_memory - 16 * layout.LOG_LENGTH - hashes - slabs) // 2 - LARGEST_STEP
 
     def known_voxels(self) -> int:
         """Voxels that are not unknown."""

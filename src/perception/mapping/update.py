@@ -26,7 +26,7 @@ from perception.mapping.bricks import (
 )
 from perception.mapping.fusion import MAX_ENTRIES, NO_LABEL, elect, merge_votes, vote_weight
 from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, BRICK_VOXELS, brick_shard
-from perception.numba_cache import kernel
+from perception.numba_cache import inlined, kernel
 
 ROW_BYTES = 256
 RECORD_BYTES = 89
@@ -105,7 +105,7 @@ def make_scratch(num_classes: int) -> Scratch:
     )
 
 
-@kernel
+@inlined
 def used_bytes(counters):
     """Memory of a shard that its counters stand for."""
     return (
@@ -139,7 +139,7 @@ def join_runs(runs, number, heads, joined):
             base += 1
 
 
-@kernel
+@inlined
 def update_misses(values, flags, miss, low, high):
     """Add a miss to the flagged voxels of a block; 2 when a state changed, 1 when only values did."""
     changed, state = np.uint8(0), np.uint8(0)
@@ -159,7 +159,7 @@ def update_misses(values, flags, miss, low, high):
     return 2 if state != 0 else np.int64(changed != 0)
 
 
-@kernel
+@inlined
 def update_hits(values, voxels, start, stop, rules):
     """Add a hit to the listed voxels of a block; 2 when a state changed, 1 when only values did."""
     outcome = 0
@@ -178,7 +178,7 @@ def update_hits(values, voxels, start, stop, rules):
     return outcome
 
 
-@kernel
+@inlined
 def _uniform_miss(shard, brick, block, flags, rules):
     """Update a uniform block that no ray ended in, if it stays uniform; -1 if it does not, else as update_misses."""
     value = shard.uniform[brick, block]
@@ -193,7 +193,7 @@ def _uniform_miss(shard, brick, block, flags, rules):
     return 2 if unknown or (value >= 0 and new < 0) else np.int64(new != value)
 
 
-@kernel
+@inlined
 def elect_brick(head, joined, scratch, num_classes):
     """Voxels of a brick that were hit, and their votes.
 
@@ -232,7 +232,7 @@ def elect_brick(head, joined, scratch, num_classes):
     return hits, votes
 
 
-@kernel
+@inlined
 def _fuse(shard, brick, hits, scratch, rules, limit):
     """Merge the votes of a brick into its labels; whether a best class changed and whether they were stored."""
     votes = 0
@@ -283,7 +283,7 @@ def _load_flags(words, place, row, column, halves):
     return True
 
 
-@kernel
+@inlined
 def find_or_add(shard, bx, by, bz, limit):
     """Number of a brick, made if missing; -1 when the memory bound forbids it."""
     key = region_key(bx, by, bz)
@@ -300,7 +300,7 @@ def find_or_add(shard, bx, by, bz, limit):
     return add_brick(shard, region, bx, by, bz)
 
 
-@kernel
+@inlined
 def _update_block(shard, brick, block, start, stop, scratch, rules):
     """Apply misses and hits [start, stop) to one block; outcome as in update_brick."""
     flags = scratch.flags[block * BLOCK_VOXELS : (block + 1) * BLOCK_VOXELS]
@@ -328,7 +328,7 @@ def _update_block(shard, brick, block, start, stop, scratch, rules):
     return outcome
 
 
-@kernel
+@inlined
 def update_brick(shard, brick, hits, votes, scratch, rules):
     """Apply one brick's misses, hits and votes.
 
@@ -357,13 +357,15 @@ def update_brick(shard, brick, hits, votes, scratch, rules):
 
 
 @kernel
-def update_shard(shard, number, cells, window, runs, heads, joined, scratch, rules, result):
+def update_shard(shard, number, cells, touched, sparse, window, runs, heads, joined, scratch, rules, result):
     """Apply a window to one shard and leave the window's bytes of that shard zero.
 
     Args:
         shard: the shard.
         number: 0 or 1.
         cells: (X·Y·Z,) uint8 window with FREE where rays passed.
+        touched: (bricks of the window,) uint8, 1 where rays passed a brick, all 0 on return; only of a sparse window.
+        sparse: whether `touched` says which bricks to look at.
         window: (6,) int64 lowest brick and number of bricks per axis.
         runs: both threads' runs.
         heads: (bricks of the window,) int32, all -1 before and after.
@@ -380,9 +382,13 @@ def update_shard(shard, number, cells, window, runs, heads, joined, scratch, rul
             if brick_shard(bx + window[0], by + window[1]) != number:
                 continue
             for bz in range(depth):
-                any_miss = _load_flags(words, (bx * 8 * ny + by * 8) * depth + bz, ny * depth, depth, halves)
                 place = (bx * window[4] + by) * depth + bz
                 head = heads[place]
+                if sparse:
+                    if touched[place] == 0 and head < 0:
+                        continue
+                    touched[place] = 0
+                any_miss = _load_flags(words, (bx * 8 * ny + by * 8) * depth + bz, ny * depth, depth, halves)
                 if not any_miss:
                     if head < 0:
                         continue

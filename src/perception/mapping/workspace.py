@@ -19,6 +19,7 @@ class Workspace:
 
     Attributes:
         cells: (≥ X·Y·Z,) uint8 window of zeros.
+        touched: (≥ bricks of the window,) uint8 of zeros.
         heads: for each shard (≥ bricks of the window,) int32, all -1.
         runs: of both threads.
         joined: for each shard room for the runs of both threads.
@@ -44,7 +45,7 @@ class Workspace:
 
     def nbytes(self) -> int:
         """Memory in use."""
-        arrays = [self.cells, self.runs[0].seen, *self.heads]
+        arrays = [self.cells, self.touched, self.runs[0].seen, *self.heads]
         for group in (*self.runs, *self.joined, *self.scratch):
             arrays += [array for array in group if array is not self.runs[0].seen]
         return sum(array.nbytes for array in arrays)
@@ -53,6 +54,7 @@ class Workspace:
         cells = -(-cells // 512) * 512
         self.cells: NDArray[np.uint8] = np.zeros(cells, np.uint8)
         self.heads = (np.full(cells // 512, -1, np.int32), np.full(cells // 512, -1, np.int32))
+        self.touched = np.zeros(cells // 512, np.uint8)
         self._seen = np.zeros(cells // 8, np.uint8)
         if hasattr(self, "runs"):
             self.runs = tuple(runs._replace(seen=self._seen) for runs in self.runs)
