@@ -30,17 +30,13 @@ UNIFORM = -1
 BRICKS, FREE_BRICK, LIVE_BRICKS = 0, 1, 2
 ROWS, FREE_ROW, LIVE_ROWS = 3, 4, 5
 REGIONS, FREE_REGION = 6, 7
-LABEL_UNITS = 8
-LOGGED = 9
-DECAYING = 10
+CHUNKS, FREE_CHUNK, LIVE_CHUNKS = 8, 9, 10
+LOGGED = 11
+DECAYING = 12
 COUNTERS = 16
 
 LOG_LENGTH = 1 << 16
 """Changed bricks that a shard remembers; who asks for older changes is told to read everything."""
-LABEL_UNIT = 8
-"""Label entries are handed out in multiples of this."""
-LABEL_SIZES = 640
-"""Free lists of label blocks: 512 voxels with 8 classes each are 512 units, and an eighth of slack."""
 
 
 class Shard(NamedTuple):
@@ -64,22 +60,18 @@ class Shard(NamedTuple):
     """(B, 8) int32 row of each block's values, or UNIFORM."""
     uniform: np.ndarray
     """(B, 8) float32 value of each uniform block."""
-    label_starts: np.ndarray
-    """(B,) int64 first label entry."""
-    label_counts: np.ndarray
-    """(B,) int32 label entries in use."""
-    label_units: np.ndarray
-    """(B,) int32 size of the brick's label block in units of LABEL_UNIT."""
+    label_heads: np.ndarray
+    """(B, 8) int32 first chunk of each block's label entries, -1 where there is none."""
     decaying: np.ndarray
     """(B,) uint8: 1 when the brick stands in the list of those that may decay."""
     values: np.ndarray
     """(V, 64) float32 log-odds; see keys.brick_voxel for the order."""
     tags: np.ndarray
-    """(L,) uint32 label entries: voxel << 16 | class, ascending by voxel, best class of a voxel first."""
+    """(C, 8) uint32 label entries, voxel << 16 | class; see entries."""
     scores: np.ndarray
-    """(L,) float32 their scores."""
-    label_free: np.ndarray
-    """(LABEL_SIZES,) int64 first free label block by its number of units, -1 where there is none."""
+    """(C, 8) float32 their scores."""
+    chunk_next: np.ndarray
+    """(C,) int32 next chunk of the same block, or next free one; -1 at the end."""
     decay_list: np.ndarray
     """(B,) int32 bricks that may decay."""
     log: np.ndarray
@@ -200,9 +192,7 @@ def add_brick(shard, region, bx, by, bz):
     for block in range(BLOCKS):
         shard.rows[brick, block] = UNIFORM
         shard.uniform[brick, block] = np.nan
-    shard.label_starts[brick] = 0
-    shard.label_counts[brick] = 0
-    shard.label_units[brick] = 0
+        shard.label_heads[brick, block] = -1
     shard.decaying[brick] = 0
     shard.directories[region, directory_place(bx, by, bz)] = brick
     shard.region_bricks[region] += 1

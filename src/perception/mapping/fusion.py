@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.mapping.bricks import LABEL_UNIT, LABEL_UNITS
+from perception.mapping.entries import END, load_entries, store_entries
 from perception.numba_cache import inlined, kernel
 
 MAX_KEPT = 8
 NO_LABEL = 65535
 MAX_CLASSES = 65535
 CONFIDENCE_MAX = 0.99
-MAX_ENTRIES = 512 * MAX_KEPT
 
 
 @inlined
@@ -120,117 +119,45 @@ def add_vote(tags, scores, start, end, tag, weight, kept, score_max):
 
 
 @inlined
-def first_entry(tags, start, count, voxel):
-    """Place of the first label entry of a voxel in its brick's entries, or where it would stand."""
-    low, high = start, start + count
-    wanted = np.uint32(voxel << 16)
-    while low < high:
-        middle = (low + high) >> 1
-        if tags[middle] < wanted and (tags[middle] >> 16) < voxel:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@inlined
-def _take_block(shard, units, limit):
-    """Start of a free label block of so many units, or -1 when the memory bound is reached."""
-    start = shard.label_free[units]
-    if start >= 0:
-        shard.label_free[units] = np.int64(shard.tags[start]) | (np.int64(shard.tags[start + 1]) << 32)
-        if shard.label_free[units] == 0xFFFFFFFFFFFFFFF:
-            shard.label_free[units] = -1
-        return start
-    if shard.counters[LABEL_UNITS] + units > limit:
-        return np.int64(-1)
-    start = shard.counters[LABEL_UNITS] * LABEL_UNIT
-    shard.counters[LABEL_UNITS] += units
-    return start
-
-
-@inlined
-def free_block(shard, brick):
-    """Return the label block of a brick to the free list of its size."""
-    units = shard.label_units[brick]
-    if units > 0:
-        start = shard.label_starts[brick]
-        following = shard.label_free[units]
-        if following < 0:
-            following = np.int64(0xFFFFFFFFFFFFFFF)
-        # The list of free blocks runs through their first two tags.
-        shard.tags[start] = np.uint32(following & 0xFFFFFFFF)
-        shard.tags[start + 1] = np.uint32(following >> 32)
-        shard.label_free[units] = start
-    shard.label_units[brick] = 0
-    shard.label_counts[brick] = 0
-
-
-@inlined
-def store_labels(shard, brick, tags, scores, count, limit):
-    """Replace the label entries of a brick; False when the memory bound forbids it."""
-    units = (count + LABEL_UNIT - 1) // LABEL_UNIT
-    # A block is kept while it fits and is not four times too large.
-    if units > shard.label_units[brick] or units * 4 < shard.label_units[brick]:
-        if units > 0:
-            units += units >> 3
-            start = _take_block(shard, units, limit)
-            if start < 0:
-                return False
-            free_block(shard, brick)
-            shard.label_starts[brick] = start
-            shard.label_units[brick] = units
-        else:
-            free_block(shard, brick)
-    start = shard.label_starts[brick]
-    for i in range(count):
-        shard.tags[start + i] = tags[i]
-        shard.scores[start + i] = scores[i]
-    shard.label_counts[brick] = count
-    return True
-
-
-@inlined
-def merge_votes(shard, brick, voxels, classes, weights, votes, tags, scores, kept, score_max, limit):
-    """Add the votes of one scan to a brick's labels.
+def merge_votes(shard, brick, block, votes, start, stop, scratch, rules, limit):
+    """Add the votes [start, stop) of one scan to a block's labels.
 
     Args:
         shard: shard of the brick.
         brick: its number.
-        voxels: (512,) int64 voxels that got a vote, ascending.
-        classes: (512,) int64 what each was voted for.
-        weights: (512,) float32 of each vote.
-        votes: how many.
-        tags: (MAX_ENTRIES + 8,) uint32 scratch.
-        scores: (MAX_ENTRIES + 8,) float32 scratch.
-        kept: classes per voxel.
-        score_max: float32 bound of a score.
-        limit: most units of label memory.
+        block: of the brick.
+        votes: (voxels ascending, classes, weights) of the brick.
+        start: first vote for this block.
+        stop: behind the last one.
+        scratch: old_tags, old_scores, tags and scores, (MAX_ENTRIES,) each.
+        rules: kept and score_max.
+        limit: most chunks of label entries.
 
     Returns:
         whether the best class of some voxel changed, whether the labels could be stored.
     """
-    old = shard.label_starts[brick]
-    old_end = old + shard.label_counts[brick]
-    count = 0
+    voxels, classes, weights = votes
+    tags, scores = scratch.tags, scratch.scores
+    old_count = load_entries(shard, brick, block, scratch.old_tags, scratch.old_scores)
+    old, count = 0, 0
     changed = False
-    for vote in range(votes):
+    for vote in range(start, stop):
         voxel = np.uint32(voxels[vote])
-        while old < old_end and (shard.tags[old] >> 16) < voxel:
-            tags[count], scores[count] = shard.tags[old], shard.scores[old]
+        while old < old_count and (scratch.old_tags[old] >> 16) < voxel:
+            tags[count], scores[count] = scratch.old_tags[old], scratch.old_scores[old]
             old += 1
             count += 1
-        start = count
-        while old < old_end and (shard.tags[old] >> 16) == voxel:
-            tags[count], scores[count] = shard.tags[old], shard.scores[old]
+        first = count
+        while old < old_count and (scratch.old_tags[old] >> 16) == voxel:
+            tags[count], scores[count] = scratch.old_tags[old], scratch.old_scores[old]
             old += 1
             count += 1
-        best = tags[start] if count > start else np.uint32(0xFFFFFFFF)
+        best = tags[first] if count > first else END
         tag = np.uint32((voxel << 16) | np.uint32(classes[vote]))
-        count = add_vote(tags, scores, start, count, tag, weights[vote], kept, score_max)
-        changed |= tags[start] != best
-    while old < old_end:
-        tags[count], scores[count] = shard.tags[old], shard.scores[old]
+        count = add_vote(tags, scores, first, count, tag, weights[vote], rules.kept, rules.score_max)
+        changed |= tags[first] != best
+    while old < old_count:
+        tags[count], scores[count] = scratch.old_tags[old], scratch.old_scores[old]
         old += 1
         count += 1
-    return changed, store_labels(shard, brick, tags, scores, count, limit)
+    return changed, store_entries(shard, brick, block, tags, scores, count, limit)

@@ -19,7 +19,8 @@ from perception.mapping.rays import walk_clipped, walk_shares
 from perception.mapping.scan import Runs, Space
 from perception.mapping.store import BrickStore
 from perception.mapping.threads import run_both
-from perception.mapping.update import Rules, update_shard
+from perception.mapping.update import update_shard
+from perception.mapping.update_types import Rules
 from perception.mapping.workspace import MAX_CELLS, Workspace
 
 

@@ -21,7 +21,7 @@ from perception.mapping.lookup import Lookup
 from perception.mapping.results import OccupiedColumns, OctreeLeaves
 from perception.mapping.store import BrickStore, live_bricks
 from perception.mapping.threads import run_both
-from perception.mapping.update import Rules
+from perception.mapping.update_types import Rules
 
 SensorModel = SensorModelConfig
 

@@ -225,7 +225,7 @@ def _rehashed(shard: Shard, size: int) -> Shard:
 def _slabs(max_memory: int) -> dict[str, SlabArray]:
     """Arrays of one shard; each may grow until it alone takes the shard's half of the bound."""
     half = max_memory // 2
-    records, regions, labels = half // RECORD_BYTES, half // REGION_BYTES + 1, half // 8
+    records, regions, chunks = half // RECORD_BYTES, half // REGION_BYTES + 1, half // 8
     return {
         "directories": SlabArray((layout.REGION_BRICKS,), np.int32, regions),
         "region_keys": SlabArray((), np.int64, regions),

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from perception.mapping.bricks import (
@@ -24,7 +22,7 @@ from perception.mapping.bricks import (
     log_change,
     region_key,
 )
-from perception.mapping.fusion import MAX_ENTRIES, NO_LABEL, elect, merge_votes, vote_weight
+from perception.mapping.fusion import NO_LABEL, elect, merge_votes, vote_weight
 from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, BRICK_VOXELS, brick_shard
 from perception.numba_cache import inlined, kernel
 
@@ -32,77 +30,6 @@ ROW_BYTES = 256
 RECORD_BYTES = 89
 REGION_BYTES = 2048 + 12 + 48
 UNIT_BYTES = 64
-
-
-class Rules(NamedTuple):
-    """How evidence adds up, and how much memory one shard may take."""
-
-    hit: np.float32
-    """log-odds, like the next three"""
-    miss: np.float32
-    low: np.float32
-    high: np.float32
-    num_classes: int
-    kept: int
-    """classes per voxel"""
-    score_max: np.float32
-    decays: np.ndarray
-    """(C,) uint8, 1 for classes that decay"""
-    limit: int
-    """bytes"""
-
-
-class Joined(NamedTuple):
-    """Runs of points of one shard, as in scan.Runs, from both threads."""
-
-    tags: np.ndarray
-    """(R,) uint32"""
-    counts: np.ndarray
-    """(R,) int32"""
-    sums: np.ndarray
-    """(R,) float64"""
-    next_in_brick: np.ndarray
-    """(R,) int32 another run of the same brick, -1 at the end."""
-    next_in_voxel: np.ndarray
-    """(R,) int32 another run of the same voxel, -1 at the end."""
-
-
-class Scratch(NamedTuple):
-    """What one thread needs while it updates bricks."""
-
-    flags: np.ndarray
-    """(512,) uint8 window bytes of one brick."""
-    heads: np.ndarray
-    """(512,) int32 first run of each voxel, -1 between bricks."""
-    voxels: np.ndarray
-    """(512,) int64"""
-    classes: np.ndarray
-    """(512,) int64"""
-    weights: np.ndarray
-    """(512,) float32"""
-    tags: np.ndarray
-    """(MAX_ENTRIES + 8,) uint32"""
-    scores: np.ndarray
-    """(MAX_ENTRIES + 8,) float32"""
-    class_sums: np.ndarray
-    """(C,) float64 zeros"""
-    class_counts: np.ndarray
-    """(C,) int64 zeros"""
-
-
-def make_scratch(num_classes: int) -> Scratch:
-    """Scratch of one thread."""
-    return Scratch(
-        np.zeros(BRICK_VOXELS, np.uint8),
-        np.full(BRICK_VOXELS, -1, np.int32),
-        np.zeros(BRICK_VOXELS, np.int64),
-        np.zeros(BRICK_VOXELS, np.int64),
-        np.zeros(BRICK_VOXELS, np.float32),
-        np.zeros(MAX_ENTRIES + 8, np.uint32),
-        np.zeros(MAX_ENTRIES + 8, np.float32),
-        np.zeros(max(num_classes, 1), np.float64),
-        np.zeros(max(num_classes, 1), np.int64),
-    )
 
 
 @inlined

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from perception.mapping.lanes import LANES
 from perception.mapping.scan import BLOCK, FAR_CACHE, TABLE, Runs
-from perception.mapping.update import Joined, make_scratch
+from perception.mapping.update_types import Joined, make_scratch
 
 MAX_CELLS = 1 << 26
 """Voxels of the largest window: 64 MiB, and 8 MiB of bits beside it."""
