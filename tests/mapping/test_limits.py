@@ -70,7 +70,7 @@ def test_a_scan_larger_than_the_whole_bound_is_refused_in_part_and_counted():
     assert tree.known_voxels() > 0
 
 
-@pytest.mark.parametrize("looks", [1])
+@pytest.mark.parametrize("looks", [1, 6])
 def test_a_known_voxel_takes_no_more_memory_than_in_a_coloroctree(looks):
     rng = np.random.default_rng(0)
     model = SensorModel(max_range=5.0)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from perception.mapping import bricks as layout
 from perception.mapping.bricks import Shard, directory_place, find_region, voxel_value
-from perception.mapping.keys import brick_shard, unpack_brick, voxel_offset
+from perception.mapping.entries import MAX_ENTRIES, load_entries
+from perception.mapping.keys import BLOCKS, brick_shard, unpack_brick, voxel_offset
 from perception.mapping.store import BrickStore, live_bricks
 from perception.numba_cache import njit
 
@@ -93,23 +94,23 @@ def _count_occupied(shard, brick, counts):
 
 
 @njit(cache=True, nogil=True)
-def _best_labels(shard, brick, num_classes, labels, probabilities):
+def _best_labels(shard, brick, num_classes, tags, scores, labels, probabilities):
     """Best class and its probability for each voxel of a brick."""
     labels[:] = -1
     probabilities[:] = 0.0
-    start = shard.label_starts[brick]
-    end = start + shard.label_counts[brick]
-    i = start
-    while i < end:
-        voxel = shard.tags[i] >> 16
-        best = shard.scores[i]
-        labels[voxel] = np.int32(shard.tags[i] & 0xFFFF)
-        total, seen = np.float32(0.0), 0
-        while i < end and shard.tags[i] >> 16 == voxel:
-            total += np.exp(shard.scores[i] - best)
-            seen += 1
-            i += 1
-        probabilities[voxel] = np.float32(1.0) / (total + np.float32(num_classes - seen) * np.exp(-best))
+    for block in range(BLOCKS):
+        count = load_entries(shard, brick, block, tags, scores)
+        i = 0
+        while i < count:
+            voxel = tags[i] >> 16
+            best = scores[i]
+            labels[voxel] = np.int32(tags[i] & 0xFFFF)
+            total, seen = np.float32(0.0), 0
+            while i < count and tags[i] >> 16 == voxel:
+                total += np.exp(scores[i] - best)
+                seen += 1
+                i += 1
+            probabilities[voxel] = np.float32(1.0) / (total + np.float32(num_classes - seen) * np.exp(-best))
 
 
 @njit(cache=True, nogil=True)
@@ -142,6 +143,7 @@ def occupied_in_tiles(shards, tiles, num_classes):
     keys, labels = np.empty(total, np.int32), np.empty(total, np.int32)
     probabilities = np.empty(total, np.float32)
     best, sure = np.empty(512, np.int32), np.empty(512, np.float32)
+    tags, scores = np.empty(MAX_ENTRIES, np.uint32), np.empty(MAX_ENTRIES, np.float32)
     places = np.empty(64, np.int64)
     for t in range(len(tiles)):
         places[:] = offsets[64 * t : 64 * t + 64]
@@ -149,7 +151,7 @@ def occupied_in_tiles(shards, tiles, num_classes):
         for i in range(count):
             shard = shards[1] if bricks[i] & 1 else shards[0]
             brick = bricks[i] >> 1
-            _best_labels(shard, brick, num_classes, best, sure)
+            _best_labels(shard, brick, num_classes, tags, scores, best, sure)
             base = unpack_brick(shard.keys[brick])[2] * 8
             for voxel in range(512):
                 if voxel_value(shard, brick, voxel) >= 0:

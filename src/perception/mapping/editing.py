@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from perception.mapping.bricks import DECAYING, collapse_brick, log_change, set_voxel, voxel_value
-from perception.mapping.fusion import MAX_ENTRIES, store_labels
-from perception.mapping.keys import BRICK_VOXELS, unpack_brick, voxel_offset
+from perception.mapping.entries import MAX_ENTRIES, load_entries, store_entries
+from perception.mapping.keys import BLOCKS, BRICK_VOXELS, unpack_brick, voxel_offset
 from perception.numba_cache import njit
 
 FORGOTTEN = np.float32(0.4)
@@ -44,19 +44,28 @@ def clear_box(shard, numbers, lowest, highest, value):
             if inside[voxel] and old == old and old != value:
                 set_voxel(shard, number, voxel, value)
                 changed += 1
-        start, kept = shard.label_starts[number], 0
-        for i in range(start, start + shard.label_counts[number]):
-            if not inside[shard.tags[i] >> 16]:
-                tags[kept], scores[kept] = shard.tags[i], shard.scores[i]
-                kept += 1
-        dropped = kept < shard.label_counts[number]
-        if dropped:
-            store_labels(shard, number, tags, scores, kept, np.int64(1) << 60)
+        dropped = _drop_labels(shard, number, inside, tags, scores)
         if changed > 0 or dropped:
             log_change(shard, shard.keys[number])
         collapse_brick(shard, number)
         total += changed
     return total
+
+
+@njit(cache=True, nogil=True)
+def _drop_labels(shard, brick, inside, tags, scores):
+    """Drop the labels of the voxels marked in inside (512,); whether there were any."""
+    dropped = False
+    for block in range(BLOCKS):
+        count, kept = load_entries(shard, brick, block, tags, scores), 0
+        for i in range(count):
+            if not inside[tags[i] >> 16]:
+                tags[kept], scores[kept] = tags[i], scores[i]
+                kept += 1
+        if kept < count:
+            store_entries(shard, brick, block, tags, scores, kept, np.int64(1) << 60)
+            dropped = True
+    return dropped
 
 
 @njit(cache=True, nogil=True)
@@ -92,37 +101,38 @@ def decay(shard, factors):
 @njit(cache=True, nogil=True)
 def _decay_brick(shard, brick, factors, tags, scores):
     """Voxels forgotten in a brick, and whether any is left that fades."""
-    start = shard.label_starts[brick]
-    end = start + shard.label_counts[brick]
-    forgotten, count = 0, 0
-    left = False
-    i = start
-    while i < end:
-        voxel = shard.tags[i] >> 16
-        factor = factors[shard.tags[i] & 0xFFFF]
-        first = count
-        while i < end and shard.tags[i] >> 16 == voxel:
-            tags[count], scores[count] = shard.tags[i], shard.scores[i] * factor
-            count += 1
-            i += 1
-        if factor == 1.0:
-            continue
-        value = voxel_value(shard, brick, voxel)
-        if value >= 0:
-            value *= factor
-            set_voxel(shard, brick, voxel, value if value >= FORGOTTEN else np.float32(np.nan))
-            if value < FORGOTTEN:
-                forgotten += 1
-                count = first
-                continue
-            left = True
-        elif scores[first] < FORGOTTEN:
-            # Cleared by rays already: only its votes have to go.
-            count = first
-        else:
-            left = True
-    store_labels(shard, brick, tags, scores, count, np.int64(1) << 60)
+    forgotten, left = 0, False
+    for block in range(BLOCKS):
+        count, kept = load_entries(shard, brick, block, tags, scores), 0
+        i = 0
+        while i < count:
+            voxel, start = tags[i] >> 16, i
+            while i < count and tags[i] >> 16 == voxel:
+                i += 1
+            factor = factors[tags[start] & 0xFFFF]
+            if factor < 1.0:
+                lost, keep = _decay_voxel(shard, brick, voxel, scores[start] * factor, factor)
+                forgotten += lost
+                left |= keep
+                if not keep:
+                    continue
+            for place in range(start, i):
+                tags[kept], scores[kept] = tags[place], scores[place] * factor
+                kept += 1
+        store_entries(shard, brick, block, tags, scores, kept, np.int64(1) << 60)
     if forgotten > 0:
         log_change(shard, shard.keys[brick])
     collapse_brick(shard, brick)
     return forgotten, left
+
+
+@njit(cache=True, nogil=True)
+def _decay_voxel(shard, brick, voxel, score, factor):
+    """Let an occupied voxel fade; whether it became unknown, and whether its labels stay."""
+    value = voxel_value(shard, brick, voxel)
+    if value >= 0:
+        value *= factor
+        set_voxel(shard, brick, voxel, value if value >= FORGOTTEN else np.float32(np.nan))
+        return value < FORGOTTEN, value >= FORGOTTEN
+    # Cleared by rays already: only its votes have to go.
+    return False, score >= FORGOTTEN

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from perception.errors import InputError
 from perception.mapping import bricks as layout
 from perception.mapping.bricks import Shard, brick_is_uniform, collapse_brick, set_voxel, voxel_value
-from perception.mapping.fusion import MAX_ENTRIES, NO_LABEL, store_labels
+from perception.mapping.entries import CHUNK, END, MAX_ENTRIES, has_labels, store_entries
+from perception.mapping.fusion import NO_LABEL
 from perception.mapping.keys import (
+    BLOCKS,
     BRICK_VOXELS,
     TREE_DEPTH,
     brick_corners,
@@ -25,7 +27,7 @@ from perception.mapping.octomap_kernels import morton_codes
 from perception.mapping.octomap_stream import prune_leaves
 from perception.mapping.store import BrickStore, live_bricks
 from perception.mapping.update import RECORD_BYTES, REGION_BYTES, ROW_BYTES, find_or_add
-from perception.numba_cache import njit
+from perception.numba_cache import kernel, njit
 
 BRICK_DEPTH = 13
 NO_TAG = -1
@@ -84,29 +86,39 @@ def _morton_voxel(code):
 @njit(cache=True, nogil=True)
 def _load_brick(shard, owner, brick, evidence, values, tags):
     """Values and tags of a brick's voxels in Morton order; whether all are alike."""
-    count = np.int64(shard.label_counts[brick])
     tags[:] = NO_TAG
+    labeled = has_labels(shard, brick)
     if brick_is_uniform(shard, brick):
         values[:] = shard.uniform[brick, 0]
-        if count == 0:
+        if not labeled:
             return True
     else:
         for code in range(BRICK_VOXELS):
             values[code] = voxel_value(shard, brick, _morton_voxel(code))
-        if count == 0:
-            return False
-    plain = np.full(BRICK_VOXELS, NO_TAG, np.int64)
-    start = shard.label_starts[brick]
-    last, entries = np.int64(-1), np.int64(0)
-    for i in range(count - 1, -1, -1):
-        tag = np.int64(shard.tags[start + i])
-        entries = entries + 1 if tag >> 16 == last else np.int64(1)
-        last = tag >> 16
-        plain[last] = ((start + i) * 16 + entries) * 2 + owner if evidence else tag & NO_LABEL
-    for code in range(BRICK_VOXELS):
-        if evidence or values[code] >= 0:
-            tags[code] = plain[_morton_voxel(code)]
+    if labeled:
+        plain = np.full(BRICK_VOXELS, NO_TAG, np.int64)
+        _load_tags(shard, owner, brick, evidence, plain)
+        for code in range(BRICK_VOXELS):
+            if evidence or values[code] >= 0:
+                tags[code] = plain[_morton_voxel(code)]
     return False
+
+
+@kernel
+def _load_tags(shard, owner, brick, evidence, plain):
+    """Set plain (512,) int64 to the best class of each voxel, or to where its evidence stands."""
+    for block in range(BLOCKS):
+        chunk = np.int64(shard.label_heads[brick, block])
+        voxel, first = np.int64(-1), np.int64(0)
+        while chunk >= 0:
+            for i in range(CHUNK):
+                tag = shard.tags[chunk, i]
+                if tag == END:
+                    break
+                if np.int64(tag >> 16) != voxel:
+                    voxel, first = np.int64(tag >> 16), chunk * CHUNK + i
+                    plain[voxel] = first * 2 + owner if evidence else np.int64(tag & NO_LABEL)
+            chunk = np.int64(shard.chunk_next[chunk])
 
 
 @njit(cache=True, nogil=True)
@@ -176,7 +188,7 @@ def gather_evidence(shards, tags, kept):
 
     Args:
         shards: both.
-        tags: (N,) int64, ((place of the first entry) · 16 + entries) · 2 + shard.
+        tags: (N,) int64, 2 · (chunk · CHUNK + place of the first entry) + shard.
         kept: K, classes per voxel.
 
     Returns:
@@ -185,12 +197,27 @@ def gather_evidence(shards, tags, kept):
     ids = np.full((len(tags), kept), NO_LABEL, np.uint16)
     scores = np.zeros((len(tags), kept), np.float32)
     for i in range(len(tags)):
-        shard = shards[1] if tags[i] & 1 else shards[0]
-        place = tags[i] >> 5
-        for k in range(min((tags[i] >> 1) & 15, kept)):
-            ids[i, k] = shard.tags[place + k] & NO_LABEL
-            scores[i, k] = shard.scores[place + k]
+        if tags[i] & 1:
+            _gather(shards[1], tags[i] >> 1, ids[i], scores[i])
+        else:
+            _gather(shards[0], tags[i] >> 1, ids[i], scores[i])
     return ids, scores
+
+
+@kernel
+def _gather(shard, place, ids, scores):
+    chunk, i = place // CHUNK, place % CHUNK
+    voxel = shard.tags[chunk, i] >> 16
+    for k in range(len(ids)):
+        if shard.tags[chunk, i] >> 16 != voxel:
+            return
+        ids[k] = shard.tags[chunk, i] & NO_LABEL
+        scores[k] = shard.scores[chunk, i]
+        i += 1
+        if i == CHUNK:
+            chunk, i = np.int64(shard.chunk_next[chunk]), 0
+            if chunk < 0:
+                return
 
 
 def coarser(leaves: TreeLeaves, depth: int) -> TreeLeaves:
@@ -309,8 +336,8 @@ def _load_evidence(shards, packed, voxels, ids, scores):
     unlimited = np.int64(1) << 60
     i = 0
     while i < len(packed):
-        count, first = 0, packed[i]
-        while i < len(packed) and packed[i] == first:
+        count, first, block = 0, packed[i], voxels[i] >> 6
+        while i < len(packed) and packed[i] == first and voxels[i] >> 6 == block:
             for k in range(ids.shape[1]):
                 if ids[i, k] != NO_LABEL and count < MAX_ENTRIES:
                     tags[count] = np.uint32((voxels[i] << 16) | np.int64(ids[i, k]))
@@ -319,4 +346,4 @@ def _load_evidence(shards, packed, voxels, ids, scores):
             i += 1
         bx, by, bz = unpack_brick(first)
         shard = shards[1] if brick_shard(bx, by) else shards[0]
-        store_labels(shard, find_or_add(shard, bx, by, bz, unlimited), tags, values, count, unlimited)
+        store_entries(shard, find_or_add(shard, bx, by, bz, unlimited), block, tags, values, count, unlimited)

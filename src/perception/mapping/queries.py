@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from perception.mapping.bricks import find_brick, voxel_value
-from perception.mapping.fusion import NO_LABEL, first_entry
+from perception.mapping.entries import read_voxel
 from perception.mapping.keys import brick_shard, brick_voxel, coordinate_key, key_coordinate
 from perception.numba_cache import inlined, kernel
 
@@ -54,19 +54,6 @@ def log_odds_at(shards, points, inverse_resolution, start, stop, result):
         result[i] = value_in(shards, brick_shard(bx, by), brick, brick_voxel(x, y, z))
 
 
-@inlined
-def _read_entries(shard, brick, voxel, ids, scores):
-    """Copy the label entries of a voxel, best first, as far as there is room."""
-    begin, count = shard.label_starts[brick], np.int64(shard.label_counts[brick])
-    place = first_entry(shard.tags, begin, count, voxel)
-    k = 0
-    while k < len(ids) and place < begin + count and np.int64(shard.tags[place] >> 16) == voxel:
-        ids[k] = np.int32(shard.tags[place] & NO_LABEL)
-        scores[k] = shard.scores[place]
-        place += 1
-        k += 1
-
-
 @kernel
 def labels_at(shards, points, inverse_resolution, start, stop, ids, scores):
     """Best classes of the voxels that hold the points, best first.
@@ -94,9 +81,9 @@ def labels_at(shards, points, inverse_resolution, start, stop, ids, scores):
         if brick < 0:
             continue
         if brick_shard(bx, by):
-            _read_entries(shards[1], brick, brick_voxel(x, y, z), ids[i], scores[i])
+            read_voxel(shards[1], brick, brick_voxel(x, y, z), ids[i], scores[i])
         else:
-            _read_entries(shards[0], brick, brick_voxel(x, y, z), ids[i], scores[i])
+            read_voxel(shards[0], brick, brick_voxel(x, y, z), ids[i], scores[i])
 
 
 @kernel

@@ -21,9 +21,9 @@ from perception.mapping.bricks import (
     region_key,
     remove_region,
 )
-from perception.mapping.fusion import free_block
+from perception.mapping.entries import CHUNK, free_entries
 from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, brick_corners, unpack_brick
-from perception.mapping.update import RECORD_BYTES, REGION_BYTES, ROW_BYTES, UNIT_BYTES, used_bytes
+from perception.mapping.update import CHUNK_BYTES, RECORD_BYTES, REGION_BYTES, ROW_BYTES, used_bytes
 from perception.numba_cache import njit
 
 MIN_MEMORY = 1 << 24
@@ -80,8 +80,9 @@ class BrickStore:
             counters = shard.counters
             rows = {
                 "values": counters[layout.ROWS],
-                "tags": counters[layout.LABEL_UNITS] * layout.LABEL_UNIT,
-                "scores": counters[layout.LABEL_UNITS] * layout.LABEL_UNIT,
+                "tags": counters[layout.CHUNKS],
+                "scores": counters[layout.CHUNKS],
+                "chunk_next": counters[layout.CHUNKS],
                 "directories": counters[layout.REGIONS],
                 "region_keys": counters[layout.REGIONS],
                 "region_bricks": counters[layout.REGIONS],
@@ -114,7 +115,7 @@ class BrickStore:
 
     def keep_below(self, origin_key: tuple[int, int, int], above: float, keep: float) -> int:
         """Forget far bricks when more than the part `above` of the bound is in use; see forget_farthest."""
-        used = max(int(used_bytes(shard.counters)) for shard in self.shards)
+        used = max(int(live_bytes(shard)) for shard in self.shards)
         return self.forget_farthest(origin_key, keep) if used > self.limit() * above else 0
 
     def forget_farthest(self, origin_key: tuple[int, int, int], keep: float) -> int:
@@ -149,7 +150,7 @@ def remove_brick(shard, brick):
     for block in range(BLOCKS):
         if shard.rows[brick, block] >= 0:
             free_row(shard, np.int64(shard.rows[brick, block]))
-    free_block(shard, brick)
+    free_entries(shard, brick)
     if shard.decaying[brick]:
         count = counters[layout.DECAYING]
         for i in range(count):
@@ -189,12 +190,8 @@ def live_bytes(shard):
     counters = shard.counters
     free_rows = counters[layout.ROWS] - counters[layout.LIVE_ROWS]
     free_records = counters[layout.BRICKS] - counters[layout.LIVE_BRICKS]
-    labels = np.int64(0)
-    for brick in range(counters[layout.BRICKS]):
-        if shard.keys[brick] >= 0:
-            labels += shard.label_units[brick]
-    free_labels = counters[layout.LABEL_UNITS] - labels
-    return used_bytes(counters) - free_rows * ROW_BYTES - free_records * RECORD_BYTES - free_labels * UNIT_BYTES
+    free_chunks = counters[layout.CHUNKS] - counters[layout.LIVE_CHUNKS]
+    return used_bytes(counters) - free_rows * ROW_BYTES - free_records * RECORD_BYTES - free_chunks * CHUNK_BYTES
 
 
 def _distances(keys: NDArray[np.int64], center: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -204,15 +201,10 @@ def _distances(keys: NDArray[np.int64], center: NDArray[np.int64]) -> NDArray[np
 @njit(cache=True, nogil=True)
 def _remove_until(shard, numbers, target):
     """Remove bricks in this order until the shard's live memory reaches the target; returns how many."""
-    live = live_bytes(shard)
     for i in range(len(numbers)):
-        if live <= target:
+        if live_bytes(shard) <= target:
             return i
-        brick = numbers[i]
-        live -= RECORD_BYTES + shard.label_units[brick] * UNIT_BYTES
-        for block in range(BLOCKS):
-            live -= ROW_BYTES if shard.rows[brick, block] >= 0 else 0
-        remove_brick(shard, brick)
+        remove_brick(shard, numbers[i])
     return len(numbers)
 
 
@@ -225,7 +217,7 @@ def _rehashed(shard: Shard, size: int) -> Shard:
 def _slabs(max_memory: int) -> dict[str, SlabArray]:
     """Arrays of one shard; each may grow until it alone takes the shard's half of the bound."""
     half = max_memory // 2
-    records, regions, chunks = half // RECORD_BYTES, half // REGION_BYTES + 1, half // 8
+    records, regions, chunks = half // RECORD_BYTES, half // REGION_BYTES + 1, half // CHUNK_BYTES
     return {
         "directories": SlabArray((layout.REGION_BRICKS,), np.int32, regions),
         "region_keys": SlabArray((), np.int64, regions),
@@ -233,13 +225,12 @@ def _slabs(max_memory: int) -> dict[str, SlabArray]:
         "keys": SlabArray((), np.int64, records),
         "rows": SlabArray((BLOCKS,), np.int32, records),
         "uniform": SlabArray((BLOCKS,), np.float32, records),
-        "label_starts": SlabArray((), np.int64, records),
-        "label_counts": SlabArray((), np.int32, records),
-        "label_units": SlabArray((), np.int32, records),
+        "label_heads": SlabArray((BLOCKS,), np.int32, records),
         "decaying": SlabArray((), np.uint8, records),
         "values": SlabArray((BLOCK_VOXELS,), np.float32, half // ROW_BYTES),
-        "tags": SlabArray((), np.uint32, labels),
-        "scores": SlabArray((), np.float32, labels),
+        "tags": SlabArray((CHUNK,), np.uint32, chunks),
+        "scores": SlabArray((CHUNK,), np.float32, chunks),
+        "chunk_next": SlabArray((), np.int32, chunks),
         "decay_list": SlabArray((), np.int32, records),
         "log": SlabArray((), np.int64, layout.LOG_LENGTH),
     }
@@ -247,11 +238,10 @@ def _slabs(max_memory: int) -> dict[str, SlabArray]:
 
 def _empty_shard(slabs: dict[str, SlabArray]) -> Shard:
     counters = np.zeros(layout.COUNTERS, np.int64)
-    counters[[layout.FREE_BRICK, layout.FREE_ROW, layout.FREE_REGION]] = -1
+    counters[[layout.FREE_BRICK, layout.FREE_ROW, layout.FREE_REGION, layout.FREE_CHUNK]] = -1
     return Shard(
         counters=counters,
         hash_keys=np.full(64, -1, np.int64),
         hash_regions=np.zeros(64, np.int32),
-        label_free=np.full(layout.LABEL_SIZES, -1, np.int64),
         **{name: slab.array for name, slab in slabs.items()},
     )

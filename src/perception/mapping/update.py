@@ -7,10 +7,10 @@ import numpy as np
 
 from perception.mapping.bricks import (
     BRICKS,
+    CHUNKS,
     DECAYING,
     FREE_BRICK,
     FREE_ROW,
-    LABEL_UNITS,
     REGIONS,
     ROWS,
     add_brick,
@@ -27,9 +27,9 @@ from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, BRICK_VOXELS, brick_sh
 from perception.numba_cache import inlined, kernel
 
 ROW_BYTES = 256
-RECORD_BYTES = 89
+RECORD_BYTES = 105
 REGION_BYTES = 2048 + 12 + 48
-UNIT_BYTES = 64
+CHUNK_BYTES = 68
 
 
 @inlined
@@ -39,7 +39,7 @@ def used_bytes(counters):
         counters[ROWS] * ROW_BYTES
         + counters[BRICKS] * RECORD_BYTES
         + counters[REGIONS] * REGION_BYTES
-        + counters[LABEL_UNITS] * UNIT_BYTES
+        + counters[CHUNKS] * CHUNK_BYTES
     )
 
 
@@ -176,8 +176,18 @@ def _fuse(shard, brick, hits, scratch, rules, limit):
         shard.decaying[brick] = 1
         shard.decay_list[shard.counters[DECAYING]] = brick
         shard.counters[DECAYING] += 1
-    arrays = (scratch.voxels, scratch.classes, scratch.weights, votes, scratch.tags, scratch.scores)
-    return merge_votes(shard, brick, *arrays, rules.kept, rules.score_max, limit)
+    arrays = (scratch.voxels, scratch.classes, scratch.weights)
+    changed, stored, start = False, True, 0
+    while start < votes:
+        block = scratch.voxels[start] >> 6
+        stop = start + 1
+        while stop < votes and scratch.voxels[stop] >> 6 == block:
+            stop += 1
+        one, fits = merge_votes(shard, brick, block, arrays, start, stop, scratch, rules, limit)
+        changed |= one
+        stored &= fits
+        start = stop
+    return changed, stored
 
 
 @kernel
@@ -275,8 +285,8 @@ def update_brick(shard, brick, hits, votes, scratch, rules):
         start = stop
     if votes > 0:
         counters = shard.counters
-        units = counters[LABEL_UNITS] + max((rules.limit - used_bytes(counters)) // UNIT_BYTES, 0)
-        relabeled, stored = _fuse(shard, brick, hits, scratch, rules, units)
+        chunks = counters[CHUNKS] + max((rules.limit - used_bytes(counters)) // CHUNK_BYTES, 0)
+        relabeled, stored = _fuse(shard, brick, hits, scratch, rules, chunks)
         refused |= not stored
         if relabeled:
             outcome = 2

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perception.mapping.fusion import MAX_ENTRIES
+from perception.mapping.entries import MAX_ENTRIES
 from perception.mapping.keys import BRICK_VOXELS
 
 
@@ -58,9 +58,13 @@ class Scratch(NamedTuple):
     weights: np.ndarray
     """(512,) float32"""
     tags: np.ndarray
-    """(MAX_ENTRIES + 8,) uint32"""
+    """(MAX_ENTRIES,) uint32"""
     scores: np.ndarray
-    """(MAX_ENTRIES + 8,) float32"""
+    """(MAX_ENTRIES,) float32"""
+    old_tags: np.ndarray
+    """(MAX_ENTRIES,) uint32"""
+    old_scores: np.ndarray
+    """(MAX_ENTRIES,) float32"""
     class_sums: np.ndarray
     """(C,) float64 zeros"""
     class_counts: np.ndarray
@@ -75,8 +79,10 @@ def make_scratch(num_classes: int) -> Scratch:
         np.zeros(BRICK_VOXELS, np.int64),
         np.zeros(BRICK_VOXELS, np.int64),
         np.zeros(BRICK_VOXELS, np.float32),
-        np.zeros(MAX_ENTRIES + 8, np.uint32),
-        np.zeros(MAX_ENTRIES + 8, np.float32),
+        np.zeros(MAX_ENTRIES, np.uint32),
+        np.zeros(MAX_ENTRIES, np.float32),
+        np.zeros(MAX_ENTRIES, np.uint32),
+        np.zeros(MAX_ENTRIES, np.float32),
         np.zeros(max(num_classes, 1), np.float64),
         np.zeros(max(num_classes, 1), np.int64),
     )
