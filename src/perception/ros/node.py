@@ -227,7 +227,9 @@ class PerceptionNode(LifecycleNode):
 
     def _start(self) -> None:
         timeout = self.parameters.values().get("transform_timeout", 0.0)
-        self.worker = FrameWorker(self.resolve, self.process, self.statistics.dropped, timeout)
+        self.worker = FrameWorker(
+            self.resolve, self.process, self.statistics.dropped, timeout, lambda: not self.context.ok()
+        )
         self._listener = TransformListener(self, self.transforms)
         self.start()
 

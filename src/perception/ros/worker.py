@@ -29,6 +29,7 @@ class FrameWorker:
         process: does the work with a frame and what it needs; may raise InputError.
         dropped: called with a reason (see ``statistics.REASONS``) and a message for each frame given up.
         timeout_s: how long a frame may wait; may be changed.
+        is_ending: whether the program ends, so that what fails now is no news.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class FrameWorker:
         process: Callable[[Any, Any], None],
         dropped: Callable[[str, str], None],
         timeout_s: float = 0.0,
+        is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
         self.timeout_s = timeout_s
         self._resolve, self._process, self._dropped = resolve, process, dropped
+        self._is_ending = is_ending
         self._pending: deque[tuple[float, Any]] = deque()
         self._tasks: deque[Task] = deque()
         self._condition = Condition()
@@ -126,6 +129,8 @@ class FrameWorker:
         except InputError as error:
             self._dropped(getattr(error, "reason", "invalid"), str(error))
         except Exception as error:
+            if self._is_ending():
+                return
             # One bad frame must not end the node; the traceback makes the bug findable.
             logging.getLogger(__name__).exception("error in the frame worker")
             self._dropped("internal", f"{type(error).__name__}: {error}")
