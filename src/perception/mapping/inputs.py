@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perception.errors import InputError
-from perception.mapping import scan as scanning
 from perception.mapping.insertion import ScanCounts
 from perception.mapping.keys import KEY_END, KEY_ORIGIN
-from perception.mapping.threads import run_both
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +59,11 @@ class InsertReport:
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """Points (N, 3) float32; labels (N,) uint16 and confidence (N,) float32, or empty."""
+    """Points (N, 3) float32; labels (N,) integers of any type and confidence (N,) float32, or empty."""
 
     points: NDArray[np.float32]
-    labels: NDArray[np.uint16]
+    labels: NDArray[np.integer]
     confidence: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelCounts:
-    """Points without a usable label, by reason."""
-
-    unlabeled: int = 0
-    invalid: int = 0
-    confidences: int = 0
 
 
 def log_odds(probability: float) -> np.float32:
@@ -148,16 +137,14 @@ def checked_rays(origins: ArrayLike, directions: ArrayLike) -> tuple[NDArray[np.
     return np.array(starts, order="C"), ways / lengths[:, None]
 
 
-def checked_cloud(
-    points: ArrayLike, labels: ArrayLike | None, confidence: ArrayLike | None, num_classes: int
-) -> tuple[Cloud, LabelCounts]:
+def checked_cloud(points: ArrayLike, labels: ArrayLike | None, confidence: ArrayLike | None, num_classes: int) -> Cloud:
     """The arrays of a scan in the types that the kernels take."""
     where = checked_points("points", points)
     none = np.empty(0, np.float32)
     if labels is None:
         if confidence is not None:
             raise InputError("confidence: expected labels with it, got none")
-        return Cloud(where, np.empty(0, np.uint16), none), LabelCounts()
+        return Cloud(where, np.empty(0, np.uint16), none)
     if num_classes == 0:
         raise InputError("labels: expected a map with num_classes > 0, got one without classes")
     names = np.asarray(labels)
@@ -166,19 +153,12 @@ def checked_cloud(
     sure = none if confidence is None else np.asarray(confidence)
     if confidence is not None and (sure.shape != names.shape or (sure.dtype.kind != "f" and sure.size)):
         raise InputError(f"confidence: expected {names.shape} floating, got {sure.shape} {sure.dtype}")
-    ids = np.empty(len(where), np.uint16)
-    sure = np.ascontiguousarray(sure, np.float32)
-    counts = np.zeros((2, 3), np.int64)
-    if len(where):
-        common, half = (np.ascontiguousarray(names), sure, num_classes), len(where) // 2
-        run_both(scanning.clean_labels, (*common, 0, half, ids, counts[0]), (*common, half, len(where), ids, counts[1]))
-    return Cloud(where, ids, sure), LabelCounts(*(int(c) for c in counts.sum(axis=0)))
+    return Cloud(where, np.ascontiguousarray(names), np.ascontiguousarray(sure, np.float32))
 
 
 def make_report(
     points: NDArray[np.float32],
     clear: NDArray[np.float32],
-    labels: LabelCounts,
     scan: ScanCounts,
     forgotten: int,
 ) -> InsertReport:
@@ -189,9 +169,9 @@ def make_report(
         dropped_not_finite=not_finite,
         dropped_out_of_map=scan.invalid - not_finite,
         beyond_max_range=scan.beyond_range,
-        unlabeled=labels.unlabeled,
-        invalid_labels=labels.invalid,
-        invalid_confidences=labels.confidences,
+        unlabeled=scan.unlabeled,
+        invalid_labels=scan.invalid_labels,
+        invalid_confidences=scan.invalid_confidences,
         clear_points=len(clear),
         clear_dropped=scan.clear_invalid,
         hits=scan.hits,

@@ -42,7 +42,7 @@ class Scan:
 
     Attributes:
         points: (N, 3) float32, meters, map frame.
-        labels: (N,) uint16 or empty.
+        labels: (N,) integers of any type, or empty.
         confidence: (N,) float32 or empty.
         clear: (M, 3) float32.
         origin: (3,) float32.
@@ -52,7 +52,7 @@ class Scan:
     """
 
     points: NDArray[np.float32]
-    labels: NDArray[np.uint16]
+    labels: NDArray[np.integer]
     confidence: NDArray[np.float32]
     clear: NDArray[np.float32]
     origin: NDArray[np.float32]
@@ -66,6 +66,9 @@ class ScanCounts:
     """What became of a scan; see InsertReport for the meaning."""
 
     beyond_range: int = 0
+    unlabeled: int = 0
+    invalid_labels: int = 0
+    invalid_confidences: int = 0
     invalid: int = 0
     clear_invalid: int = 0
     hits: int = 0
@@ -87,13 +90,15 @@ class ScanInserter:
     def __init__(self, store: BrickStore, resolution: float, num_classes: int) -> None:
         self.store = store
         self.resolution = resolution
+        self.num_classes = num_classes
         self.workspace = Workspace(num_classes)
 
     def insert(self, scan: Scan) -> ScanCounts:
         """Insert one scan."""
         counts = ScanCounts()
+        scan, bounds = self._survey(scan, counts)
         reach = self._reach(scan)
-        box = self._box(scan, reach)
+        box = self._box(scan, bounds, reach)
         if int(np.prod(box[3:])) * BRICK_VOXELS <= MAX_CELLS:
             self._insert_part(scan, self._space(scan, reach, box), None, counts)
             counts.parts = 1
@@ -110,19 +115,26 @@ class ScanInserter:
         high = np.floor((scan.origin.astype(np.float64) + radius) / self.resolution) + KEY_ORIGIN
         return np.clip(np.concatenate([low, high]), 0, KEY_END - 1).astype(np.int64)
 
-    def _box(self, scan: Scan, reach: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Lowest brick and number of bricks per axis of the box of all rays."""
+    def _survey(self, scan: Scan, counts: ScanCounts) -> tuple[Scan, NDArray[np.float64]]:
+        """The scan with labels that can be used, and (R, 6) lowest and highest coordinates of parts of it."""
         limit = np.float32(1.01 * KEY_ORIGIN * self.resolution).view(np.int32)
         bounds = np.empty((4, 6), np.int32)
-        clouds = [cloud for cloud in (scan.points, scan.clear) if len(cloud)]
-        for i, points in enumerate(clouds):
+        labels, bad = np.empty(len(scan.labels), np.uint16), np.zeros((2, 3), np.int64)
+        clouds = [(cloud, i == 0) for i, cloud in enumerate((scan.points, scan.clear)) if len(cloud)]
+        for i, (points, labeled) in enumerate(clouds):
             bits, half = points.reshape(-1).view(np.int32), len(points) // 2
+            names = scan.labels if labeled else scan.labels[:0]
+            rest = (names, scan.confidence, self.num_classes, labels)
             run_both(
-                scanning.coordinate_bounds,
-                (bits, 0, half, limit, bounds[2 * i]),
-                (bits, half, len(points), limit, bounds[2 * i + 1]),
+                scanning.survey,
+                (bits, 0, half, limit, bounds[2 * i], *rest, bad[0] if labeled else bad[0].copy()),
+                (bits, half, len(points), limit, bounds[2 * i + 1], *rest, bad[1] if labeled else bad[1].copy()),
             )
-        bounds = scanning.bits_to_float(bounds[: 2 * len(clouds)])
+        counts.unlabeled, counts.invalid_labels, counts.invalid_confidences = (int(n) for n in bad.sum(axis=0))
+        return replace(scan, labels=labels), scanning.bits_to_float(bounds[: 2 * len(clouds)])
+
+    def _box(self, scan: Scan, bounds: NDArray[np.float64], reach: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Lowest brick and number of bricks per axis of the box of all rays."""
         origin_key = np.array(scan.origin_key, np.int64)
         low = np.floor(bounds[:, :3].min(axis=0, initial=np.inf) * (1.0 / self.resolution)) + KEY_ORIGIN
         high = np.floor(bounds[:, 3:].max(axis=0, initial=-np.inf) * (1.0 / self.resolution)) + KEY_ORIGIN
@@ -137,7 +149,7 @@ class ScanInserter:
             scanning.axis_squares(scan.origin[axis], window[axis] * 8, window[3 + axis] * 8, self.resolution)
             for axis in range(3)
         )
-        return Space(window, reach, *squares, range_limit(scan.max_range), scan.origin_key, 1.0 / self.resolution)
+        return Space(window, reach, *squares, range_limit(scan.max_range), scan.origin_key, 1.0 / self.resolution)  # pyright: ignore[reportCallIssue]
 
     def _collect(self, scan: Scan, space: Space, with_far: bool, counts: ScanCounts) -> tuple[Runs, ...]:
         """Runs and ends of the points in a window; far points are counted with it when asked for."""

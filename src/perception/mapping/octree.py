@@ -101,7 +101,7 @@ class SemanticOcTree(Lookup):
             InputError: an array has another shape or type, or the origin is not a point of the map. The map is as
                 before.
         """
-        cloud, counts = inputs.checked_cloud(points, labels, confidence, self.num_classes)
+        cloud = inputs.checked_cloud(points, labels, confidence, self.num_classes)
         clear = inputs.checked_points("clear_points", () if clear_points is None else clear_points)
         origin, origin_key = inputs.checked_origin(sensor_origin, self.resolution)
         with self._lock:
@@ -109,7 +109,7 @@ class SemanticOcTree(Lookup):
             max_range, rules = float(self.sensor_model.max_range), self._rules()
             scan = Scan(cloud.points, cloud.labels, cloud.confidence, clear, origin, origin_key, max_range, rules)
             result = self._inserter.insert(scan)
-        return inputs.make_report(cloud.points, clear, counts, result, forgotten)
+        return inputs.make_report(cloud.points, clear, result, forgotten)
 
     def decay(self, seconds: float) -> int:
         """Let evidence of classes with a time constant fade by the time that has passed.

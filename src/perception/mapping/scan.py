@@ -264,7 +264,7 @@ def forget_ends(runs, window):
 
 @kernel
 def clean_labels(labels, confidences, num_classes, start, stop, out, counts):
-    """Labels as uint16 with NO_LABEL for what is no class; vectorizes.
+    """Labels as uint16 with NO_LABEL for what is no class.
 
     Args:
         labels: (N,) integers of any type.
@@ -276,17 +276,34 @@ def clean_labels(labels, confidences, num_classes, start, stop, out, counts):
         counts: (3,) int64 result: points without label (-1, 255, 65535 beyond the classes), other labels that are no
             class, confidences that are NaN.
     """
-    unlabeled, outside, invalid = np.int64(0), np.int64(0), np.int64(0)
+    counts[:] = 0
+    limit = np.uint64(num_classes)
+    any_bad = False
     for i in range(start, stop):
-        label = np.int64(labels[i])
-        bad = (label < 0) | (label >= num_classes)
-        nothing = (label == -1) | (label == 255) | (label == NO_LABEL)
-        unlabeled += np.int64(bad & nothing)
-        outside += np.int64(bad & (not nothing))
-        out[i] = np.uint16(NO_LABEL if bad else label)
-    if len(confidences) > 0:
+        # Negative ones are large as unsigned.
+        bad = np.uint64(np.int64(labels[i])) >= limit
+        out[i] = np.uint16(NO_LABEL) if bad else np.uint16(labels[i])
+        any_bad |= bad
+    if any_bad:
         for i in range(start, stop):
-            bad = confidences[i] != confidences[i]
-            invalid += np.int64(bad)
-            out[i] = np.uint16(NO_LABEL) if bad else out[i]
-    counts[0], counts[1], counts[2] = unlabeled, outside, invalid
+            if out[i] == NO_LABEL:
+                label = np.int64(labels[i])
+                nothing = label == -1 or label == 255 or label == NO_LABEL
+                counts[0 if nothing else 1] += 1
+    any_nan = False
+    for i in range(start, min(stop, len(confidences))):
+        any_nan |= confidences[i] != confidences[i]
+    if any_nan:
+        for i in range(start, stop):
+            if confidences[i] != confidences[i]:
+                counts[2] += 1
+                out[i] = NO_LABEL
+
+
+@kernel
+def survey(bits, start, stop, limit, bounds, labels, confidences, num_classes, out, counts):
+    """coordinate_bounds, and clean_labels where there are labels, of one thread's points."""
+    coordinate_bounds(bits, start, stop, limit, bounds)
+    counts[:] = 0
+    if len(labels) > 0:
+        clean_labels(labels, confidences, num_classes, start, stop, out, counts)
