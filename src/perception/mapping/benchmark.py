@@ -139,8 +139,8 @@ def _summary(
     medians = {name: 1e3 * float(np.median(values)) if values else None for name, values in times.items()}
     ours = medians["ours"] or np.nan
     ratios = {
-        f"speedup_{name}": None if medians[f"octomap_{name}"] is None else medians[f"octomap_{name}"] / ours
-        for name in ("discretized", "default")
+        f"speedup_{name}": None if median is None else median / ours
+        for name, median in ((name, medians[f"octomap_{name}"]) for name in ("discretized", "default"))
     }
     return {
         "resolution": resolution,

@@ -112,6 +112,6 @@ def walk_lanes(cells, reals, wholes):
     steps = np.int64(wholes[4, 0])
     for lane in range(1, LANES):
         steps = min(steps, wholes[4, lane])
-    _walk_together(cells, reals, wholes, steps)
+    _walk_together(cells, reals, wholes, steps)  # pyright: ignore[reportCallIssue]
     for lane in range(LANES):
         wholes[4, lane] -= steps

@@ -192,7 +192,7 @@ def walk_rays(cells, origin, origin_key, ends, start, stop, rule, window, reals,
         full = True
         for lane in range(LANES):
             while wholes[4, lane] == 0 and ray < stop:
-                start_ray(cells, origin, origin_key, ends[ray], *rule, window, reals, wholes, lane)
+                start_ray(cells, origin, origin_key, ends[ray], *rule, window, reals, wholes, lane)  # pyright: ignore[reportCallIssue]
                 ray += 1
             full &= wholes[4, lane] > 0
         if not full:
