@@ -310,5 +310,5 @@ def rectification_maps(camera: PinholeCamera) -> tuple[NDArray[np.float32], NDAr
     k, d = camera.matrix, np.asarray(camera.distortion)
     size = (camera.width, camera.height)
     if camera.distortion_model == "equidistant":
-        return cv2.fisheye.initUndistortRectifyMap(k, d, np.eye(3), k, size, cv2.CV_32FC1)
+        return cv2.fisheye.initUndistortRectifyMap(k, d, np.eye(3), k, size, cv2.CV_32FC1)  # pyright: ignore[reportReturnType]
     return cv2.initUndistortRectifyMap(k, d, np.eye(3), k, size, cv2.CV_32FC1)  # type: ignore[return-value]

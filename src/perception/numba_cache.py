@@ -55,8 +55,8 @@ set_cache_folder()
 
 njit = numba.njit
 """Decorator of kernels, used as ``@njit(cache=True, nogil=True)``."""
-kernel = numba.njit(cache=True, nogil=True, _nrt=False)
+kernel = numba.njit(cache=True, nogil=True, _nrt=False)  # pyright: ignore[reportCallIssue]
 """Decorator of functions that allocate nothing. Without numba's reference counts they can hand their arrays on to
 other such functions for free; counting twenty arrays at each call would cost more than most of them do."""
-inlined = numba.njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+inlined = numba.njit(cache=True, nogil=True, _nrt=False, forceinline=True)  # pyright: ignore[reportCallIssue]
 """The same for small functions of named tuples of arrays: a call would push every field of every array."""

@@ -188,7 +188,7 @@ def _figure(
     axes.imshow(image, interpolation="nearest" if max(width, height) < 600 else "antialiased")
     axes.set_axis_off()
     axes.set_title(title, fontsize=13)
-    handles: list[Any] = [Patch(facecolor=np.asarray(c) / 255, edgecolor="0.4", label=text) for c, text in legend]
+    handles: list[Any] = [Patch(facecolor=np.asarray(c) / 255, edgecolor="0.4", label=text) for c, text in legend]  # pyright: ignore[reportArgumentType]
     if path_pixels is not None and len(path_pixels):
         axes.plot(path_pixels[:, 0], path_pixels[:, 1], color="#1f6fd6", linewidth=2)
         axes.plot(*path_pixels[0], "o", color="#1f6fd6", markersize=7)

@@ -80,7 +80,7 @@ def prepare(rgb: NDArray[np.uint8], size: tuple[int, int], spec: InputSpec) -> N
     if rgb.shape[:2] != size:
         shrinks = rgb.shape[0] >= 2 * height and rgb.shape[1] >= 2 * width
         # Linear interpolation looks at four pixels only and would skip most of a large image.
-        rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # pyright: ignore[reportAssignmentType]
     scale = (1 / np.asarray(spec.std)).astype(np.float32)
     offset = (-np.asarray(spec.mean) / np.asarray(spec.std)).astype(np.float32)
     result = np.empty((1, 3, height, width), np.float32)

@@ -137,7 +137,7 @@ def array_to_image(array: NDArray[Any], encoding: str, frame_id: str, stamp_ns: 
     height, width = pixels.shape[:2]
     message = Image(header=make_header(frame_id, stamp_ns), height=height, width=width, encoding=encoding)
     message.step = width * channels * pixels.itemsize
-    message._data = pixels.reshape(-1).view(np.uint8)
+    message._data = pixels.reshape(-1).view(np.uint8)  # pyright: ignore[reportAttributeAccessIssue]
     return message
 
 
@@ -279,7 +279,7 @@ def detections_to_detection2d_array(detections: Detections, frame_id: str, stamp
         detection = Detection2D(header=message.header, results=[result])
         detection.bbox.center.position.x, detection.bbox.center.position.y = (left + right) / 2, (top + bottom) / 2
         detection.bbox.size_x, detection.bbox.size_y = right - left, bottom - top
-        message.detections.append(detection)
+        message.detections.append(detection)  # pyright: ignore[reportAttributeAccessIssue]
     return message
 
 
@@ -322,5 +322,5 @@ def _records_to_point_cloud2(records: NDArray[np.void], frame_id: str, stamp_ns:
         row_step=step * len(records),
         is_dense=all(bool(np.isfinite(records[axis]).all()) for axis in "xyz"),
     )
-    message._data = records.view(np.uint8)
+    message._data = records.view(np.uint8)  # pyright: ignore[reportAttributeAccessIssue]
     return message

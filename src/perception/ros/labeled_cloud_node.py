@@ -68,7 +68,7 @@ class LabeledCloudNode(PerceptionNode):
         # Labels come at the network's rate, later than all else.
         streams = ("labels", "label_confidence", "depth", "image")
         streams = streams if label_input.use_confidence else tuple(s for s in streams if s != "label_confidence")
-        tolerance_ns = round(self.get_parameter("sync_tolerance").value * 1e9)
+        tolerance_ns = round(self.get_parameter("sync_tolerance").value * 1e9)  # pyright: ignore[reportOptionalOperand]
         self._camera = CameraInput(self, self._input, tolerance_ns, streams, worker.submit)
 
     def forget(self) -> None:

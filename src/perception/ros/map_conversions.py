@@ -25,7 +25,7 @@ def cost_grid_to_occupancy_grid(grid: CostGrid, frame_id: str, stamp_ns: int) ->
     message.info.resolution = float(grid.resolution)
     message.info.height, message.info.width = grid.data.shape
     message.info.origin.position.x, message.info.origin.position.y = (float(value) for value in grid.origin)
-    message._data = np.ascontiguousarray(grid.data, np.int8).reshape(-1)
+    message._data = np.ascontiguousarray(grid.data, np.int8).reshape(-1)  # pyright: ignore[reportAttributeAccessIssue]
     return message
 
 
@@ -48,7 +48,7 @@ def cost_grid_to_update(grid: CostGrid, rectangle: tuple[int, int, int, int], fr
     if not (0 <= x < x + width <= columns and 0 <= y < y + height <= rows):
         raise InputError(f"grid update: expected a part of {columns}x{rows} cells, got {width}x{height} at ({x}, {y})")
     message = OccupancyGridUpdate(header=make_header(frame_id, stamp_ns), x=x, y=y, width=width, height=height)
-    message._data = np.ascontiguousarray(grid.data[y : y + height, x : x + width], np.int8).reshape(-1)
+    message._data = np.ascontiguousarray(grid.data[y : y + height, x : x + width], np.int8).reshape(-1)  # pyright: ignore[reportAttributeAccessIssue]
     return message
 
 
@@ -89,7 +89,7 @@ def octree_bytes_to_octomap(
     from octomap_msgs.msg import Octomap
 
     message = Octomap(header=make_header(frame_id, stamp_ns), binary=binary, id=tree_type, resolution=float(resolution))
-    message._data = as_bytes(data).view(np.int8)
+    message._data = as_bytes(data).view(np.int8)  # pyright: ignore[reportAttributeAccessIssue]
     return message
 
 

@@ -15,7 +15,7 @@ os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold, TimeJump  # pyright: ignore[reportPrivateImportUsage]
 from rclpy.duration import Duration
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -290,7 +290,7 @@ class PerceptionNode(LifecycleNode):
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         changes = {parameter.name: parameter.value for parameter in parameters}
         try:
-            self.parameters.check_changes(changes, fixed=self._configured)
+            self.parameters.check_changes(changes, fixed=self._configured)  # pyright: ignore[reportArgumentType]
         except PerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
@@ -298,9 +298,9 @@ class PerceptionNode(LifecycleNode):
     def _on_parameters_set(self, parameters: list[Parameter]) -> None:
         names = {parameter.name for parameter in parameters}
         if self.worker is not None and "transform_timeout" in names:
-            self.worker.timeout_s = self.get_parameter("transform_timeout").value
+            self.worker.timeout_s = self.get_parameter("transform_timeout").value  # pyright: ignore[reportAttributeAccessIssue]
         if self._configured:
-            self.parameters_changed(names)
+            self.parameters_changed(names)  # pyright: ignore[reportArgumentType]
 
     def _watch_clock(self) -> None:
         back = JumpThreshold(
@@ -347,13 +347,13 @@ def run_node(node_class: Callable[[], Node], arguments: list[str] | None = None)
     except (KeyboardInterrupt, ExternalShutdownException, SystemExit):
         pass
     except (PerceptionError, RCLError) as error:
-        rclpy.logging.get_logger("perception").fatal(" ".join(str(error).split()))
+        rclpy.logging.get_logger("perception").fatal(" ".join(str(error).split()))  # pyright: ignore[reportAttributeAccessIssue]
         return 1
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
-        rclpy.try_shutdown()
+        rclpy.try_shutdown()  # pyright: ignore[reportPrivateImportUsage]
     return 0
 
 

@@ -57,7 +57,7 @@ class PipelineNode(MapNode):
         worker = self.worker
         assert worker is not None
         self._input = self.parameters.config("input")
-        tolerance_ns = round(self.get_parameter("sync_tolerance").value * 1e9)
+        tolerance_ns = round(self.get_parameter("sync_tolerance").value * 1e9)  # pyright: ignore[reportOptionalOperand]
         self._camera = CameraInput(self, self._input, tolerance_ns, ("depth", "image"), worker.submit)
 
     def forget(self) -> None:

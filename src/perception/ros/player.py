@@ -68,7 +68,7 @@ def play(path: Path, options: PlayOptions) -> int:
     """
     reader = BagReader(path)
     # A context of its own: the caller may have one already.
-    context = rclpy.Context()
+    context = rclpy.Context()  # pyright: ignore[reportPrivateImportUsage]
     rclpy.init(context=context)
     node = rclpy.create_node("perception_player", context=context, start_parameter_services=False)
     try:

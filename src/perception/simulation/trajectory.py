@@ -143,7 +143,7 @@ def _clearance(
     import cv2
 
     # Ground below furniture is sampled, too; small gaps in it (thresholds) are closed.
-    ground = cv2.morphologyEx(ground, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    ground = cv2.morphologyEx(ground, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))  # pyright: ignore[reportAssignmentType]
     open_cells = np.where((ground > 0) & (blocked == 0), 1, 0).astype(np.uint8)
     distance = cv2.distanceTransform(open_cells, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) * resolution
     fits = (distance > radius).astype(np.uint8)
