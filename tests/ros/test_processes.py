@@ -197,13 +197,18 @@ def check_end_in_the_middle_of_frames(bench: Bench, graph: Graph, bag: Path, map
 
 
 def test_recording_played_slowly_through_the_split_graph_gives_the_offline_map(bench, bag, tmp_path):
-    graph = Graph(bench, tmp_path / "parameters.yaml", "--split")
-    clouds = bench.collect(PointCloud2, "labeled_points")
-    full, binary = (bench.collect(Octomap, name) for name in ("octomap_full", "octomap_binary"))
-    grids = bench.collect(OccupancyGrid, "semantic_costmap")
-    graph.play(bag, "--rate", "0.25")
-    # Each scan is published, so the stamps of the full maps are those of the mapped frames.
-    bench.spin_until(lambda: len(clouds) > 0 and full and stamps(full)[-1] == stamps(clouds)[-1], what="the last scan")
+    for attempt in range(3):
+        graph = Graph(bench, tmp_path / "parameters.yaml", "--split")
+        clouds = bench.collect(PointCloud2, "labeled_points")
+        full, binary = (bench.collect(Octomap, name) for name in ("octomap_full", "octomap_binary"))
+        grids = bench.collect(OccupancyGrid, "semantic_costmap")
+        graph.play(bag, "--rate", "0.25")
+        done = lambda: len(clouds) > 0 and full and stamps(full)[-1] == stamps(clouds)[-1]  # noqa: B023, E731
+        bench.spin_until(done, what="the last scan")
+        # Only a map for each cloud tells which clouds were mapped; on a busy machine two may share one publication.
+        if stamps(full) == stamps(clouds) or attempt == 2:
+            break
+        graph.stop()
     assert len(full) >= FRAMES // 2
     check_against_offline(bench, bag, full, full, binary, grids)
     assert graph.stop() < END_TIMEOUT_S
