@@ -21,6 +21,7 @@ from perception.errors import InputError
 from perception.evaluation.readback import LabelReadback
 from perception.evaluation.segmentation import ConfusionMatrix
 from perception.evaluation.timing import peak_memory_mb
+from perception.mapping.octomap_io import atomic_write
 from perception.pipeline import FrameResult, PerceptionPipeline, create_segmenter_from
 from perception.sources import Source
 from perception.types import Frame
@@ -81,8 +82,8 @@ class Replay:
         self._write_maps()
         self._draw()
         result = self._result(seconds, start - warm_up_start, (stamps[-1] - stamps[0]) / 1e9)
-        _write_text(self.output / "result.json", json.dumps(result, indent=2) + "\n")
-        _write_text(self.output / "config.yaml", yaml.safe_dump(to_dict(self.config), sort_keys=False))
+        atomic_write(self.output / "result.json", [f"{json.dumps(result, indent=2)}\n".encode()])
+        atomic_write(self.output / "config.yaml", [yaml.safe_dump(to_dict(self.config), sort_keys=False).encode()])
         return result
 
     def _take(self, frame: Frame) -> bool:
@@ -224,9 +225,3 @@ def viewing_azimuth(centers: np.ndarray, trajectory: list[np.ndarray]) -> float:
         return 0.0
     x, y = (np.mean(trajectory, axis=0) - np.median(centers, axis=0))[:2]
     return float(np.degrees(np.arctan2(y, x))) + 25.0
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
