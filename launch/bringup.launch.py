@@ -21,6 +21,7 @@ ARGUMENTS = {
     "namespace": ("", "Namespace of all nodes; topics and /tf stay in it where their names are relative"),
     "use_sim_time": ("false", "Take the time from /clock, for recordings and simulations"),
     "single_process": ("true", "One pipeline_node; false for one process per stage"),
+    "detection": ("false", "Find objects too (detection_node)"),
     "camera": ("custom", "Whose topics to subscribe to"),
     "model": ("", "Network, in place of segmentation.model of params_file"),
     "autostart": ("true", "Take the nodes to active; false leaves that to another lifecycle manager"),
@@ -37,6 +38,7 @@ CHOICES = {
     "camera": sorted(CAMERAS),
     "use_sim_time": ["true", "false"],
     "single_process": ["true", "false"],
+    "detection": ["true", "false"],
     "autostart": ["true", "false"],
     "respawn": ["true", "false"],
     "rviz": ["true", "false"],
@@ -47,7 +49,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     """The nodes of the graph that the arguments ask for, and their lifecycle manager."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     topics = [(name, values[name]) for name in CAMERA_TOPICS if values[name]]
-    entries = nodes(values["single_process"] == "true")
+    entries = nodes(values["single_process"] == "true", values["detection"] == "true")
     overrides = [{"segmentation.model": values["model"]}] if values["model"] else []
     common = {
         "package": "perception",

@@ -14,7 +14,7 @@ from perception.cli import bringup
 from perception.cli.bringup import ProcessGroup, manager_command, node_command
 from perception.errors import InputError, PerceptionError
 from perception.ros import prefix
-from perception.ros.node_list import CAMERAS, LIFECYCLE_MANAGER, nodes, remappings
+from perception.ros.node_list import CAMERAS, DETECTION, LIFECYCLE_MANAGER, nodes, remappings
 from perception.ros.prefix import make_prefix
 
 
@@ -33,11 +33,18 @@ def test_single_process_is_one_node_and_split_three_in_order_of_the_data():
     assert [entry.name for entry in nodes(False)] == ["segmentation_node", "labeled_cloud_node", "octomap_node"]
 
 
+def test_detection_joins_either_graph_only_when_asked_for():
+    assert [entry.name for entry in nodes(True, detection=True)] == ["pipeline_node", "detection_node"]
+    assert [entry.name for entry in nodes(False, detection=True)][-1] == "detection_node"
+    assert arguments("--detection").detection and not arguments().detection
+    assert dict(remappings(DETECTION, "realsense"))["image"] == "/camera/camera/color/image_raw"
+
+
 def test_every_node_of_the_list_is_a_module_with_a_main():
     pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
     import importlib
 
-    for entry in (*nodes(True), *nodes(False), LIFECYCLE_MANAGER):
+    for entry in (*nodes(True), *nodes(False), DETECTION, LIFECYCLE_MANAGER):
         assert callable(importlib.import_module(entry.module).main)
 
 

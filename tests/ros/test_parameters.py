@@ -16,6 +16,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from perception.errors import InputError
+from perception.ros.detection_node import DetectionNode
 from perception.ros.labeled_cloud_node import LabeledCloudNode
 from perception.ros.node_config import CHANGEABLE, GROUPS, RENAMED, ROS1_NAMES
 from perception.ros.octomap_node import OctomapNode
@@ -29,6 +30,7 @@ NODES = {
     "labeled_cloud_node": LabeledCloudNode,
     "octomap_node": OctomapNode,
     "pipeline_node": PipelineNode,
+    "detection_node": DetectionNode,
 }
 OCTOMAP_SERVER_DEFAULTS = {
     "frame_id": "map",

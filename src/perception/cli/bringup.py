@@ -39,6 +39,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     graph.add_argument(
         "--split", dest="single_process", action="store_false", help="one process for each stage, joined by topics"
     )
+    parser.add_argument("--detection", action="store_true", help="find objects too (detection_node)")
     parser.add_argument("--camera", default="custom", choices=sorted(CAMERAS), help="whose topics to subscribe to")
     parser.add_argument("--namespace", default="", help="namespace of all nodes")
     parser.add_argument("--remap", action="append", default=[], metavar="FROM:=TO", help="remap a name in all nodes")
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     for path in arguments.params_file:
         if not path.is_file():
             raise InputError(f"--params-file: no file {path}")
-    entries = nodes(arguments.single_process)
+    entries = nodes(arguments.single_process, arguments.detection)
     processes = ProcessGroup(arguments.respawn)
     interrupted = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:

@@ -40,6 +40,8 @@ SPLIT = (
     NodeEntry("octomap_node", (("cloud_in", "labeled_points"), ("clear_in", "free_points"))),
 )
 """One process for each stage."""
+DETECTION = NodeEntry("detection_node", is_sensor_input=True)
+"""Objects as boxes, beside either graph; it feeds nothing else unless its label images are remapped."""
 LIFECYCLE_MANAGER = NodeEntry("lifecycle_manager_perception")
 
 CAMERA_TOPICS = ("image", "depth", "camera_info", "depth_camera_info")
@@ -62,9 +64,10 @@ CAMERAS: dict[str, Remappings] = {
 depth aligned to rgb); ``custom`` leaves the names to the user."""
 
 
-def nodes(single_process: bool = True) -> tuple[NodeEntry, ...]:
+def nodes(single_process: bool = True, detection: bool = False) -> tuple[NodeEntry, ...]:
     """The nodes of a graph, in the order in which they are brought up."""
-    return SINGLE_PROCESS if single_process else SPLIT
+    graph = SINGLE_PROCESS if single_process else SPLIT
+    return (*graph, DETECTION) if detection else graph
 
 
 def remappings(entry: NodeEntry, camera: str = "custom", extra: Sequence[tuple[str, str]] = ()) -> Remappings:
