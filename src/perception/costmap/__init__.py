@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from perception.costmap.distance import distance_field, known_cells
 from perception.costmap.files import read_costmap, write_costmap
 from perception.costmap.grid import GridGeometry, cost_from_raw, raw_from_cost, rolling_geometry
 from perception.costmap.inflation import inflate
+from perception.costmap.masks import ground_classes, keepout_mask, place_mask, speed_mask
 from perception.costmap.obstacles import clearing_points, obstacle_points
 from perception.costmap.projection import CostmapProjector, CostmapUpdate, GroundGrid
 
@@ -25,11 +27,17 @@ __all__ = [
     "GroundGrid",
     "clearing_points",
     "cost_from_raw",
+    "distance_field",
+    "ground_classes",
     "inflate",
+    "keepout_mask",
+    "known_cells",
     "obstacle_points",
+    "place_mask",
     "raw_from_cost",
     "read_costmap",
     "rolling_geometry",
+    "speed_mask",
     "warm_up",
     "write_costmap",
 ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class SavedMap:
-    """A file's content and the octree arguments it tells."""
+    """A file's content, the octree arguments it tells, and what else it says of the map."""
 
     file: octomap_io.MapFile
     options: dict[str, Any]
+    metadata: dict[str, Any]
 
     def load_into(self, store: BrickStore, sensor_model: SensorModelConfig, num_classes: int) -> None:
         """Fill an empty store; leaves of a .bt get the sensor model's clamping bounds."""
@@ -79,14 +81,11 @@ def options_of(tree: Any, decay_s: NDArray[np.float32]) -> dict[str, Any]:
     }
 
 
-def write(snapshot: Snapshot, path: str | Path, label_set: Any) -> None:
-    """Save a snapshot with evidence as .ot."""
-    metadata = dict(snapshot.options)
+def write(snapshot: Snapshot, path: str | Path, label_set: Any, about: Mapping[str, Any] | None = None) -> None:
+    """Save a snapshot with evidence, and what else is to be known of the map, as .ot."""
+    metadata = {**(about or {}), **snapshot.options}
     if label_set is not None:
-        metadata["label_set"] = {
-            "name": label_set.name,
-            "classes": [{"id": c.id, "name": c.name, "color": list(c.color)} for c in label_set.classes],
-        }
+        metadata["label_set"] = label_set.to_dict()
     labels = LeafLabels(snapshot.labeled.astype(np.uint32), snapshot.ids, snapshot.scores, metadata)
     leaves = snapshot.leaves
     best = np.full(len(leaves.depths), -1, np.int64)
@@ -133,7 +132,7 @@ def read(path: str | Path) -> SavedMap:
             options["decay_s"] = [np.inf if t is None else float(t) for t in metadata["decay_s"]]
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: expected the metadata of an octree, got {error}") from error
-    return SavedMap(file, options)
+    return SavedMap(file, options, {name: value for name, value in metadata.items() if name not in options})
 
 
 def _colors(labels: NDArray[np.int64], label_set: Any) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perception.config import SensorModelConfig
-from perception.mapping import columns, editing, inputs, leaves, map_files
+from perception.mapping import columns, editing, forgetting, inputs, leaves, map_files
 from perception.mapping.columns import Cursor
 from perception.mapping.fusion import MAX_CLASSES, MAX_KEPT
 from perception.mapping.inputs import InsertReport
@@ -50,6 +51,8 @@ class SemanticOcTree(Lookup):
         num_classes: as given.
         labels_per_voxel: as given.
         max_label_score: as given.
+        metadata: what the file says that this map was read from: ``frame_id``, ``stamp_ns`` and ``label_set`` where it
+            does; empty for a new map.
 
     Raises:
         InputError: an argument is out of range.
@@ -70,6 +73,7 @@ class SemanticOcTree(Lookup):
         self.num_classes = int(inputs.checked_number("num_classes", num_classes, 0, MAX_CLASSES))
         self.labels_per_voxel = int(inputs.checked_number("labels_per_voxel", labels_per_voxel, 1, MAX_KEPT))
         self.max_label_score = inputs.checked_number("max_label_score", max_label_score, 1e-3, 1e6)
+        self.metadata: dict[str, Any] = {}
         self._decay_s = inputs.checked_decay(decay_s, self.num_classes)
         self._lock = threading.RLock()
         self._store = BrickStore(max_memory)
@@ -145,6 +149,21 @@ class SemanticOcTree(Lookup):
                 )
             )
 
+    def keep_within(self, center: ArrayLike, radius: float) -> int:
+        """Forget what lies outside of a square column, so that a map which follows the robot stays small.
+
+        Args:
+            center: (x, y) meters, map frame.
+            radius: half the edge of the square, meters; bricks (8³ voxels) that touch it stay whole.
+
+        Returns:
+            number of bricks forgotten.
+        """
+        x, y = (inputs.checked_number("center", float(value), -1e9, 1e9) for value in np.asarray(center).ravel()[:2])
+        radius = inputs.checked_number("radius", radius, 0, 1e9)
+        with self._lock:
+            return forgetting.keep_within(self._store, (x, y), radius, self.resolution)
+
     def reset(self) -> None:
         """Forget everything."""
         with self._lock:
@@ -204,19 +223,20 @@ class SemanticOcTree(Lookup):
         with self._lock:
             return OccupiedColumns(*columns.occupied_in_tiles(tuple(self._store.shards), wanted, self.num_classes))
 
-    def write(self, path: str | Path, label_set: Any = None) -> None:
+    def write(self, path: str | Path, label_set: Any = None, metadata: Mapping[str, Any] | None = None) -> None:
         """Save as .ot: a ColorOcTree in the label set's colors, an OcTree without one; labels follow the tree.
 
         OctoMap's own tools read the tree and ignore the labels. The file appears whole or not at all.
 
         Args:
             path: the file.
-            label_set: a LabelSet; its names and colors are saved with the labels.
+            label_set: a LabelSet, saved with the labels.
+            metadata: further values to save, such as ``frame_id``; JSON must be able to write them.
 
         Raises:
             PerceptionError: the file cannot be written.
         """
-        map_files.write(self._snapshot(evidence=True), path, label_set)
+        map_files.write(self._snapshot(evidence=True), path, label_set, metadata)
 
     def write_binary(self, path: str | Path) -> None:
         """Save as .bt: only free and occupied, as OctoMap's writeBinary; this map keeps its log-odds."""
@@ -244,6 +264,7 @@ class SemanticOcTree(Lookup):
         """
         saved = map_files.read(path)
         tree = cls(**{**saved.options, **options})
+        tree.metadata = saved.metadata
         saved.load_into(tree._store, tree.sensor_model, tree.num_classes)
         return tree
 
