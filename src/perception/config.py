@@ -38,7 +38,7 @@ def section(cls: type) -> Any:
     return field(default_factory=cls)
 
 
-class _Checked:
+class Checked:
     """Checks every field against its type and bounds when the dataclass is made."""
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class _Checked:
 
 
 @dataclass(frozen=True)
-class SensorModelConfig(_Checked):
+class SensorModelConfig(Checked):
     """OctoMap's inverse sensor model; names and defaults as octomap_server's ``sensor_model.*``."""
 
     hit: float = param(0.7, "Probability that a voxel is occupied when a beam ends in it", 0.5, 0.999)
@@ -63,7 +63,7 @@ class SensorModelConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class SegmentationConfig(_Checked):
+class SegmentationConfig(Checked):
     """Which network labels the images, and how."""
 
     model: str = param("default", "Registry name, package.module:function, a .onnx file, or none (geometry only)")
@@ -83,7 +83,7 @@ class SegmentationConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class DetectionConfig(_Checked):
+class DetectionConfig(Checked):
     """Which network finds objects in the images, and which of them count."""
 
     model: str = param("default", "Registry name, or package.module:function")
@@ -103,7 +103,7 @@ class DetectionConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class BoxConfig(_Checked):
+class BoxConfig(Checked):
     """How detections become boxes in space, and how these are followed over time."""
 
     min_points: int = param(20, "Objects with fewer depth pixels get no box", 1, 100000)
@@ -119,7 +119,7 @@ class BoxConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class CloudConfig(_Checked):
+class CloudConfig(Checked):
     """How depth becomes labeled points."""
 
     stride: int = param(1, "Use every n-th pixel in both directions", 1, 64)
@@ -139,7 +139,7 @@ class CloudConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class OctomapConfig(_Checked):
+class OctomapConfig(Checked):
     """The semantic octree; names and defaults as octomap_server's where it has them."""
 
     frame_id: str = param("map", "Fixed frame of the map")
@@ -156,7 +156,7 @@ class OctomapConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class GroundFilterConfig(_Checked):
+class GroundFilterConfig(Checked):
     """Limits of the ground plane; names and defaults as octomap_server's ``ground_filter.*``."""
 
     distance: float = param(0.04, "Points within this distance of the plane belong to it, m", 0.0, 10.0)
@@ -165,7 +165,7 @@ class GroundFilterConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class MarkerColorConfig(_Checked):
+class MarkerColorConfig(Checked):
     """A color of markers."""
 
     r: float = param(0.0, "Red", 0.0, 1.0)
@@ -183,7 +183,7 @@ class FreeColorConfig(MarkerColorConfig):
 
 
 @dataclass(frozen=True)
-class CloudFilterConfig(_Checked):
+class CloudFilterConfig(Checked):
     """Which points of an incoming cloud count; names and defaults as octomap_server's.
 
     Limits are of the map frame, with ``filter_ground_plane`` of the base frame.
@@ -200,7 +200,7 @@ class CloudFilterConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class OctomapServerConfig(_Checked):
+class OctomapServerConfig(Checked):
     """How the map is shown and projected; names and defaults as octomap_server's."""
 
     compress_map: bool = param(True, "Without effect, for octomap_server's users: the map is always pruned")
@@ -226,7 +226,7 @@ class OctomapServerConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class CostmapConfig(_Checked):
+class CostmapConfig(Checked):
     """How the octree becomes a Nav2 grid."""
 
     step_height: float = param(0.08, "Highest step that the robot drives over, m", 0.0, 10.0)
@@ -248,7 +248,7 @@ class CostmapConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class PerceptionConfig(_Checked):
+class PerceptionConfig(Checked):
     """Everything the pipeline needs."""
 
     segmentation: SegmentationConfig = section(SegmentationConfig)

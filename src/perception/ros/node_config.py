@@ -14,13 +14,20 @@ from perception.config import (
     OctomapConfig,
     OctomapServerConfig,
     SegmentationConfig,
-    _Checked,
+    Checked,
     param,
+)
+from perception.ros.map_config import (
+    CostmapGridConfig,
+    FilterMaskConfig,
+    JumpConfig,
+    LocalMapConfig,
+    MapOutputConfig,
 )
 
 
 @dataclass(frozen=True)
-class InputConfig(_Checked):
+class InputConfig(Checked):
     """How images come in."""
 
     image_transport: str = param("raw", "Transport of image", choices=("raw", "compressed"))
@@ -33,7 +40,7 @@ class InputConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class LabelInputConfig(_Checked):
+class LabelInputConfig(Checked):
     """How labels come in from another node."""
 
     label_set: str = param(
@@ -43,28 +50,28 @@ class LabelInputConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class MapOutputConfig(_Checked):
-    """When maps are published and where they are saved."""
-
-    map_publish_rate: float = param(2.0, "Most publications of octomaps, markers and projected_map, 1/s", 0.01, 1000.0)
-    costmap_publish_rate: float = param(1.0, "Most publications of semantic_costmap_updates, 1/s", 0.01, 1000.0)
-    costmap_full_period: float = param(5.0, "Time between whole semantic_costmap grids that changed, s", 0.1, 3600.0)
-    save_path: str = param("", "File that save_map writes (.ot keeps labels, .bt does not); empty for octomap_path")
-
-
-@dataclass(frozen=True)
-class CloudInputConfig(_Checked):
+class CloudInputConfig(Checked):
     """How clouds come in."""
 
     min_range: float = param(0.0, "Points of cloud_in nearer than this to the sensor are ignored, m", 0.0)
 
 
 @dataclass(frozen=True)
-class DetectionOutputConfig(_Checked):
+class DetectionOutputConfig(Checked):
     """What comes of the objects found in an image."""
 
     use_3d: bool = param(False, "Take depth and transforms too and publish boxes in the map frame")
     use_tracking: bool = param(True, "Number the boxes over time (needs norfair)")
+
+
+@dataclass(frozen=True)
+class HealthConfig(Checked):
+    """How a node shows that it lives and judges its own state; every node has these."""
+
+    bond_heartbeat_period: float = param(
+        0.1, "Time between heartbeats to Nav2's lifecycle manager while active, s; 0 for none", 0.0, 60.0
+    )
+    input_timeout: float = param(3.0, "An active node without input for this long is in error, s", 0.1, 3600.0)
 
 
 GROUPS: dict[str, tuple[type, str]] = {
@@ -78,9 +85,14 @@ GROUPS: dict[str, tuple[type, str]] = {
     "cloud_filter": (CloudFilterConfig, ""),
     "cloud_input": (CloudInputConfig, ""),
     "output": (MapOutputConfig, ""),
+    "jump": (JumpConfig, "map_jump."),
+    "grid": (CostmapGridConfig, "costmap."),
+    "filters": (FilterMaskConfig, "filters."),
+    "local_map": (LocalMapConfig, "local_map."),
     "detection": (DetectionConfig, "detection."),
     "boxes": (BoxConfig, "boxes."),
     "detection_output": (DetectionOutputConfig, ""),
+    "health": (HealthConfig, ""),
 }
 """Name of each group: its class, and what stands before its names. A parameter has one name, whichever node has it;
 those of octomap_server have octomap_server's names."""
@@ -90,6 +102,7 @@ RENAMED = {"cloud.sync_tolerance": "sync_tolerance", "cloud.transform_timeout": 
 
 CHANGEABLE = (
     "cloud.",
+    "input_timeout",
     "transform_timeout",
     "min_range",
     "segmentation.min_confidence",
@@ -111,7 +124,12 @@ CHANGEABLE = (
     "map_publish_rate",
     "costmap_publish_rate",
     "costmap_full_period",
+    "distance_field_range",
+    "clear_radius",
     "save_path",
+    "autosave_period",
+    "map_jump.",
+    "filters.",
     "costmap.",
     "classes.",
 )
@@ -120,6 +138,7 @@ CHANGEABLE = (
 ROS1_NAMES = {
     "sensor_model.min_range": "min_range",
     "height_map": "use_height_map",
+    "incremental_2d_projection": "incremental_2D_projection",
     "pointcloud_min_x": "point_cloud_min_x",
     "pointcloud_max_x": "point_cloud_max_x",
     "pointcloud_min_y": "point_cloud_min_y",
