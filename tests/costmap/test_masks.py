@@ -24,10 +24,10 @@ CONFIG = CostmapConfig()
 
 
 def classes_of(voxel_map, classes):
-    projector = CostmapProjector(voxel_map, label_set, CONFIG)
+    projector = CostmapProjector(voxel_map, classes, CONFIG)
     projector.update()
     ground = projector.ground()
-    return ground_classes(voxel_map, ground, CONFIG, label_set), ground
+    return ground_classes(voxel_map, ground, CONFIG, classes), ground
 
 
 def at(grid, ground, x, y) -> int:

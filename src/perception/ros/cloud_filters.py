@@ -26,6 +26,40 @@ def beyond(points: NDArray[np.float32], min_range: float) -> NDArray[np.bool_]:
     return np.einsum("ij,ij->i", points, points) >= min_range * min_range
 
 
+def no_return_ends(points: NDArray[np.float32], reach: float, invalid_too: bool = False) -> NDArray[np.float32]:
+    """Where the rays of pixels end that met nothing, in a cloud that came from a depth image.
+
+    Such points have no direction of their own: x and y are infinite too. The pinhole that the other points fit gives
+    it; a cloud that fits none, as a LiDAR's, gives no ends.
+
+    Args:
+        points: (H, W, 3) meters, optical frame, z forward.
+        reach: length of the rays, meters.
+        invalid_too: pixels with NaN count, besides those at +inf.
+
+    Returns:
+        (M, 3) float32 in the same frame.
+
+    Source: REP 117 (+inf: no return, NaN: invalid).
+    """
+    z = points[..., 2]
+    missing = ~np.isfinite(z) & (z != -np.inf) if invalid_too else np.isposinf(z)
+    valid = np.isfinite(points).all(axis=2) & (z > 0)
+    if not missing.any() or int(valid.sum()) < MIN_POINTS:
+        return np.zeros((0, 3), np.float32)
+    rows, columns = np.nonzero(valid)
+    slopes = points[valid][:, :2].astype(np.float64) / z[valid].astype(np.float64)[:, None]
+    rows_missing, columns_missing = np.nonzero(missing)
+    directions = np.ones((len(rows_missing), 3))
+    for axis, pixels, wanted in ((0, columns, columns_missing), (1, rows, rows_missing)):
+        scale, shift = np.polyfit(pixels, slopes[:, axis], 1) if np.ptp(pixels) else (0.0, 0.0)
+        # A tenth of a pixel: more is no pinhole.
+        if not scale > 0 or np.abs(scale * pixels + shift - slopes[:, axis]).max() > 0.1 * scale:
+            return np.zeros((0, 3), np.float32)
+        directions[:, axis] = scale * wanted + shift
+    return (directions * (reach / np.linalg.norm(directions, axis=1, keepdims=True))).astype(np.float32)
+
+
 def ground_plane(points: NDArray[np.float32], config: GroundFilterConfig) -> NDArray[np.bool_]:
     """Which points belong to the ground.
 

@@ -223,13 +223,13 @@ def point_cloud2_to_points(message: Any) -> PointFields:
 
 def points_to_point_cloud2(points: NDArray[np.floating], frame_id: str, stamp_ns: int) -> PointCloud2:
     """(N, 3) points, meters, to sensor_msgs/PointCloud2 with x, y, z."""
-    return _records_to_point_cloud2(cloud_codec.encode_points(points), frame_id, stamp_ns)
+    return records_to_point_cloud2(cloud_codec.encode_points(points), frame_id, stamp_ns)
 
 
 def labeled_cloud_to_point_cloud2(cloud: LabeledCloud) -> PointCloud2:
     """A labeled cloud to sensor_msgs/PointCloud2: x, y, z, rgb (packed), label (65535: none), confidence."""
     records = cloud_codec.encode_labeled_points(cloud.points, cloud.colors, cloud.labels, cloud.confidence)
-    return _records_to_point_cloud2(records, cloud.frame_id, cloud.stamp_ns)
+    return records_to_point_cloud2(records, cloud.frame_id, cloud.stamp_ns)
 
 
 def laser_scan_to_points(message: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -306,7 +306,8 @@ def _convert_with_cv_bridge(message: Any, encoding: str) -> NDArray[Any]:
         ) from error
 
 
-def _records_to_point_cloud2(records: NDArray[np.void], frame_id: str, stamp_ns: int) -> PointCloud2:
+def records_to_point_cloud2(records: NDArray[np.void], frame_id: str, stamp_ns: int) -> PointCloud2:
+    """(N,) records with x, y, z and further fields to sensor_msgs/PointCloud2."""
     numbers = {kind: number for number, kind in cloud_codec.FIELD_TYPES.items()}
     fields = [
         PointField(name=name, offset=place[1], datatype=numbers[place[0].str[1:]], count=1)

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from nav_msgs.msg import OccupancyGrid
 from numpy.typing import NDArray
+from sensor_msgs.msg import PointCloud2
 
+from perception.costmap.grid import GridGeometry
 from perception.errors import InputError
 from perception.image_codec import as_bytes
-from perception.ros.conversions import make_header
+from perception.ros.conversions import make_header, records_to_point_cloud2
 from perception.types import CostGrid
 
 
@@ -58,19 +60,44 @@ def occupancy_grid_to_cost_grid(message: Any) -> CostGrid:
     Raises:
         InputError: the size contradicts the data, or the grid is rotated against its frame.
     """
-    info, q = message.info, message.info.origin.orientation
-    # Some publishers leave the quaternion at zero; that is no rotation either.
-    if max(abs(q.x), abs(q.y), abs(q.z)) > 1e-6 or not np.isfinite((q.x, q.y, q.z, q.w)).all():
-        raise InputError(f"occupancy grid: expected an origin without rotation, got {(q.x, q.y, q.z, q.w)}")
-    origin = float(info.origin.position.x), float(info.origin.position.y)
-    if not np.isfinite(origin).all():
-        raise InputError(f"occupancy grid: expected a finite origin, got {origin}")
+    info, origin = message.info, _origin_of(message.info)
     cells = as_bytes(message.data).view(np.int8)
     height, width = int(info.height), int(info.width)
     if height * width == 0 or cells.size != height * width:
         raise InputError(f"occupancy grid: expected {width}x{height} = {width * height} cells, got {cells.size}")
     costs = np.where((cells >= 0) & (cells <= 100), cells, np.int8(-1)).reshape(height, width)
     return CostGrid(costs, float(info.resolution), origin)
+
+
+def grid_geometry_of(info: Any) -> GridGeometry:
+    """nav_msgs/MapMetaData to the place of the cells.
+
+    Raises:
+        InputError: no cells, too many, no resolution, or a grid that is rotated against its frame.
+    """
+    return GridGeometry(float(info.resolution), int(info.width), int(info.height), _origin_of(info))
+
+
+def values_to_point_cloud2(
+    points: NDArray[np.floating], values: NDArray[np.floating], frame_id: str, stamp_ns: int
+) -> PointCloud2:
+    """(N, 3) points, meters, and (N,) values to sensor_msgs/PointCloud2 with x, y, z and intensity."""
+    records = np.empty(len(points), [(name, "<f4") for name in ("x", "y", "z", "intensity")])
+    for axis, name in enumerate("xyz"):
+        records[name] = points[:, axis]
+    records["intensity"] = values
+    return records_to_point_cloud2(records, frame_id, stamp_ns)
+
+
+def _origin_of(info: Any) -> tuple[float, float]:
+    q = info.origin.orientation
+    # Some publishers leave the quaternion at zero; that is no rotation either.
+    if max(abs(q.x), abs(q.y), abs(q.z)) > 1e-6 or not np.isfinite((q.x, q.y, q.z, q.w)).all():
+        raise InputError(f"occupancy grid: expected an origin without rotation, got {(q.x, q.y, q.z, q.w)}")
+    origin = float(info.origin.position.x), float(info.origin.position.y)
+    if not np.isfinite(origin).all():
+        raise InputError(f"occupancy grid: expected a finite origin, got {origin}")
+    return origin
 
 
 def octree_bytes_to_octomap(

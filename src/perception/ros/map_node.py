@@ -11,18 +11,24 @@ from threading import RLock
 from time import monotonic
 from typing import Any
 
-from std_srvs.srv import Empty, Trigger
-
 from perception.config import PerceptionConfig
-from perception.errors import InputError, PerceptionError
+from perception.errors import InputError, TransformError
 from perception.labels import LabelSet
 from perception.pipeline import PerceptionPipeline, create_projector
-from perception.ros.map_outputs import CostmapOutput, MapOutputs, octomap_message
+from perception.ros.camera_input import FrameDroppedError
+from perception.ros.costmap_filters import FilterMasks, check_filters
+from perception.ros.costmap_output import CostmapOutput, CostmapPlacement, DistanceOutput
+from perception.ros.local_map import LocalMap, SensorPoints
+from perception.ros.map_jump import JumpWatch
+from perception.ros.map_outputs import MapOutputs, octomap_message
+from perception.ros.map_services import MapServices
+from perception.ros.map_storage import Autosave, read_map, write_map
 from perception.ros.node import PerceptionNode
 from perception.ros.parameters import CLASS_PREFIX, COST_SUFFIX
+from perception.types import LabeledCloud
 
-MAP_GROUPS = ("octomap", "server", "costmap", "output")
-SUFFIXES = (".ot", ".bt")
+MAP_GROUPS = ("octomap", "server", "costmap", "grid", "filters", "local_map", "output", "jump")
+STORAGE_TICK_S = 1.0
 
 
 class MapNode(PerceptionNode):
@@ -37,6 +43,8 @@ class MapNode(PerceptionNode):
         self._stamp_ns: int | None = None
         self._map_due = self._costmap_due = 0.0
         self._dropped_points = 0
+        self._paused = ""
+        self._autosave: Autosave | None = None
         super().__init__(name, **node_arguments)
 
     # Hooks of subclasses.
@@ -47,9 +55,10 @@ class MapNode(PerceptionNode):
 
     def read_parameters(self) -> None:
         """Keep what is needed for every frame; again after each change."""
-        self._server = self.parameters.config("server")
-        self._output = self.parameters.config("output")
-        octomap = self.parameters.config("octomap")
+        config = self.parameters.config
+        self._server, self._output, self._jump = config("server"), config("output"), config("jump")
+        self._grid, self._filters, self._local = config("grid"), config("filters"), config("local_map")
+        octomap = config("octomap")
         self.frame_id: str = octomap.frame_id
         self.base_frame_id: str = octomap.base_frame_id
 
@@ -69,31 +78,47 @@ class MapNode(PerceptionNode):
         return PerceptionConfig(**groups)
 
     def setup(self) -> None:
-        """Make the map, load what ``octomap_path`` names, advertise topics and services."""
+        """Make the map, load what parameters name, advertise topics and services."""
         self.read_parameters()
         self.use_pipeline(self.make_pipeline(self.config()))
-        self._outputs = MapOutputs(self, self._server.latch, self._wake)
-        self._costmap = CostmapOutput(self, self._server.latch, self._wake)
-        if self._server.octomap_path:
-            self.load_map(Path(self._server.octomap_path))
-        self._offer_services()
+        latched = self._server.latch
+        self._outputs = MapOutputs(self, latched, self._wake)
+        self._costmap = CostmapOutput(self, latched, self._wake)
+        self._placement = CostmapPlacement(self, self._publish_soon)
+        self._distances = DistanceOutput(self, latched, self._wake)
+        self._masks = FilterMasks(self, self._wake)
+        self._masks.announce(self.frame_id, self.now_ns())
+        self._local_map = LocalMap(self, latched, self._wake)
+        self._jump_watch, self._paused = JumpWatch(self.transforms), ""
+        self._load_at_start()
+        MapServices(self)
 
     def start(self) -> None:
         """Publish what changed last even when no further frame comes."""
         self.every(1 / min(self._output.map_publish_rate, 10.0), self._wake)
         self.every(1 / min(self._output.costmap_publish_rate, 10.0), self._wake)
+        if self._autosave is not None:
+            self.every(STORAGE_TICK_S, self._tick_autosave)
+        self._placement.listen(self._grid, self.frame_id)
 
     def teardown(self) -> None:
-        """Forget the map."""
+        """Save what autosave has not saved, then forget the map."""
+        self._finish_autosave()
         with self.lock:
             self.pipeline = None
             self._stamp_ns = None
+
+    def destroy_node(self) -> None:
+        """End the worker and the node, then save the map where asked."""
+        super().destroy_node()
+        self._finish_autosave()
 
     def use_pipeline(self, pipeline: PerceptionPipeline) -> None:
         """Take a new map; navigation costs set by parameters replace its label set's."""
         label_set = pipeline.label_set
         if label_set is not None:
             costs = self.parameters.declare_costs({label.name: label.cost for label in label_set.classes})
+            check_filters(self._filters, label_set)
             pipeline.label_set = label_set.with_costs(costs)
             pipeline.projector.set_label_set(pipeline.label_set)
         with self.lock:
@@ -101,8 +126,6 @@ class MapNode(PerceptionNode):
 
     def add_labels(self, label_set: LabelSet) -> None:
         """Give a map without labels room for them; what is mapped stays."""
-        from perception.mapping import SemanticOcTree
-
         with self.lock:
             before = self._pipeline()
             pipeline = PerceptionPipeline(before.config, before.segmenter, label_set)
@@ -110,16 +133,41 @@ class MapNode(PerceptionNode):
                 with tempfile.TemporaryDirectory() as folder:
                     path = Path(folder) / "map.ot"
                     before.tree.write(path)
-                    pipeline.tree = SemanticOcTree.read(path, **_tree_options(pipeline))
+                    pipeline.tree, _ = read_map(path, pipeline, self.frame_id)
                 pipeline.projector = create_projector(pipeline.tree, pipeline.label_set, pipeline.config)
-                self._outputs.changed()
             self.use_pipeline(pipeline)
+            self._outputs.changed()
 
-    def inserted(self, stamp_ns: int) -> None:
-        """A scan is in the map: publish what is due."""
+    def admit(self, stamp_ns: int) -> PerceptionPipeline:
+        """The map, for a scan of this stamp.
+
+        Raises:
+            InputError: the node is not configured.
+            FrameDroppedError: the localization jumped and nothing is to be mapped until a reset.
+        """
+        pipeline = self._pipeline()
+        sentence = self._jump_watch.check(self._jump, self.frame_id, stamp_ns)
+        if sentence:
+            self.get_logger().warning(f"{sentence}; map_jump.policy is {self._jump.policy}")
+            if self._jump.policy == "reset":
+                self.reset()
+            elif self._jump.policy == "pause":
+                self._paused = f"{sentence}; call ~/reset or ~/load_map to go on"
+                self.statistics.fault("map_jump", self._paused)
+        if self._paused:
+            raise FrameDroppedError("map_jump", self._paused)
+        return pipeline
+
+    def inserted(self, stamp_ns: int, scan: SensorPoints | LabeledCloud | None = None) -> None:
+        """A scan is in the map: publish what is due. ``scan``, in the sensor's frame, goes to the local map."""
         self._stamp_ns = stamp_ns
         self._outputs.changed()
         self._publish()
+        pipeline = self.pipeline
+        if scan is not None and pipeline is not None:
+            full_period_s = self._output.costmap_full_period
+            base = self.base_frame_id
+            self._local_map.take(scan, self._local, pipeline.config, pipeline.label_set, base, full_period_s)
 
     def parameters_changed(self, names: set[str]) -> None:
         """Apply parameters between two scans."""
@@ -136,7 +184,16 @@ class MapNode(PerceptionNode):
                 pipeline.label_set = pipeline.label_set.with_costs(self._costs(pipeline.label_set))
                 pipeline.projector.set_label_set(pipeline.label_set)
             self._outputs.changed()
-        self._wake()
+            self._masks.changed()
+        if "costmap.geometry" in names and self.worker is not None:
+            self._placement.listen(self._grid, self.frame_id)
+        self._publish_soon()
+
+    def check_parameters(self, changes: Mapping[str, Any]) -> None:
+        """Refuse masks of classes that are not there."""
+        pipeline = self.pipeline
+        if pipeline is not None and any(name.startswith("filters.") for name in changes):
+            check_filters(self.parameters.config("filters", changes), pipeline.label_set)
 
     def details(self) -> Mapping[str, Any]:
         """Size of the map, time of the stages."""
@@ -148,7 +205,11 @@ class MapNode(PerceptionNode):
                 "map voxels": pipeline.tree.known_voxels(),
                 "map memory (MB)": f"{pipeline.tree.memory_usage() / 1e6:.1f}",
                 "points not finite or out of the map": self._dropped_points,
+                "jumps of the localization": self._jump_watch.jumps,
+                **self._local_map.details(),
             }
+            if self._placement.waiting_for:
+                values["semantic_costmap waits for"] = self._placement.waiting_for
             for stage, times in pipeline.timer.summary().items():
                 values[f"{stage} p50, p95 (ms)"] = f"{times['p50_ms']:.1f}, {times['p95_ms']:.1f}"
         return values
@@ -156,6 +217,87 @@ class MapNode(PerceptionNode):
     def count_points(self, report: Any) -> None:
         """Keep account of points that the map refused."""
         self._dropped_points += report.dropped_not_finite + report.dropped_out_of_map + report.clear_dropped
+
+    # What the services do; all return a sentence.
+
+    def octomap(self, binary: bool) -> Any:
+        """The map as a message; None when there is none."""
+        with self.lock:
+            if self.pipeline is None:
+                return None
+            tree, label_set = self.pipeline.tree, self.pipeline.label_set
+            return octomap_message(tree, label_set, binary, self.frame_id, self._stamp_ns or 0)
+
+    def clear_box(self, low: tuple[float, float, float], high: tuple[float, float, float]) -> str:
+        """Free the known voxels of a box, meters, map frame."""
+        return f"{self._change_map(lambda pipeline: pipeline.tree.clear_box(low, high))} voxels changed"
+
+    def clear_around_robot(self) -> str:
+        """Free what stands around the robot, between a step and its height; the floor stays.
+
+        Raises:
+            InputError: nobody tells where the robot is.
+        """
+        stamp_ns = self._stamp_ns
+        if stamp_ns is None:
+            raise InputError("nothing is mapped yet")
+        try:
+            x, y, z = self.transforms.lookup(self.frame_id, self.base_frame_id, stamp_ns).translation.tolist()
+        except TransformError as error:
+            raise InputError(f"where the robot is, is not known: {error}") from error
+        half, costmap = self._output.clear_radius, self._pipeline().config.costmap
+        low, high = costmap.step_height, costmap.robot_height
+        with self.lock:
+            self._local_map.clear_box(half, z + low, z + high)
+        return self.clear_box((x - half, y - half, z + low), (x + half, y + half, z + high))
+
+    def reset(self) -> str:
+        """Forget the map."""
+        self._change_map(lambda pipeline: pipeline.tree.reset())
+        self._go_on()
+        return "the map is empty"
+
+    def save_configured_map(self) -> str:
+        """Save to ``save_path``, else ``octomap_path``."""
+        return self.save_map(self._path(self._output.save_path))
+
+    def load_configured_map(self) -> str:
+        """Load ``octomap_path``."""
+        return self.load_map(self._path(""))
+
+    def save_map(self, path: Path) -> str:
+        """Save the map as .ot, with labels and its frame, or .bt.
+
+        Raises:
+            PerceptionError: another suffix, or the file cannot be written; an older file stays as it was.
+        """
+        return write_map(self._pipeline(), path, self.frame_id, self._stamp_ns)
+
+    def load_map(self, path: Path) -> str:
+        """Replace the map by a file's, whose resolution counts from then on.
+
+        Raises:
+            PerceptionError: the file cannot be read or is not of this frame and these classes; the map stays.
+        """
+        tree, label_set = read_map(path, self._pipeline(), self.frame_id)
+        with self.lock:
+            pipeline = self._pipeline()
+            asked = pipeline.config.octomap.resolution
+            if abs(tree.resolution - asked) > 1e-9:
+                self.get_logger().warning(
+                    f"{path} has voxels of {tree.resolution} m, not {asked} m: mapping with those"
+                )
+            pipeline.tree = tree
+            if pipeline.label_set is None and label_set is not None:
+                pipeline.label_set = label_set
+                self.use_pipeline(pipeline)
+            pipeline.projector = create_projector(tree, pipeline.label_set, pipeline.config)
+            if self._stamp_ns is None:
+                self._stamp_ns = self.now_ns()
+            self._outputs.changed()
+            self._go_on()
+        self._publish_soon()
+        return f"{tree.known_voxels()} voxels loaded from {path}"
 
     # Publishing, in the worker thread.
 
@@ -173,57 +315,48 @@ class MapNode(PerceptionNode):
             if now >= self._map_due:
                 self._map_due = now + 1 / self._output.map_publish_rate
                 self._outputs.publish(pipeline.tree, self._server, pipeline.label_set, self.frame_id, self._stamp_ns)
-            if now >= self._costmap_due and self._costmap.is_wanted:
-                self._costmap_due = now + 1 / self._output.costmap_publish_rate
-                grid = pipeline.projector.update().grid
-                self._costmap.publish(grid, self.frame_id, self._stamp_ns, self._output.costmap_full_period)
+            self._publish_costs(pipeline, self._stamp_ns, now)
 
-    # Services.
+    def _publish_costs(self, pipeline: PerceptionPipeline, stamp_ns: int, now: float) -> None:
+        frames = (self.frame_id, self.base_frame_id)
+        placed, geometry = self._placement.place(self._grid, pipeline.tree, frames, stamp_ns)
+        if not placed:
+            return
+        pipeline.projector.set_geometry(geometry)
+        if now >= self._costmap_due and (self._costmap.is_wanted or self._distances.is_wanted):
+            self._costmap_due = now + 1 / self._output.costmap_publish_rate
+            grid = pipeline.projector.update().grid
+            self._costmap.publish(grid, self.frame_id, stamp_ns, self._output.costmap_full_period)
+            self._distances.publish(grid, self.frame_id, stamp_ns, self._output.distance_field_range)
+        self._masks.publish(pipeline, self._filters, geometry, self.frame_id, stamp_ns)
 
-    def _offer_services(self) -> None:
-        from octomap_msgs.srv import BoundingBoxQuery, GetOctomap
+    def _publish_soon(self) -> None:
+        self._map_due = self._costmap_due = 0.0
+        self._wake()
 
-        self.serve(GetOctomap, "octomap_binary", lambda _, response: self._on_get_octomap(response, True))
-        self.serve(GetOctomap, "octomap_full", lambda _, response: self._on_get_octomap(response, False))
-        self.serve(BoundingBoxQuery, "~/clear_bbox", self._on_clear_bbox)
-        self.serve(Empty, "~/reset", self._on_reset)
-        self.serve(Trigger, "~/save_map", self._on_save_map)
-        self.serve(Trigger, "~/load_map", self._on_load_map)
+    # Storage.
 
-    def _on_get_octomap(self, response: Any, binary: bool) -> Any:
-        with self.lock:
-            if self.pipeline is not None:
-                tree, label_set = self.pipeline.tree, self.pipeline.label_set
-                response.map = octomap_message(tree, label_set, binary, self.frame_id, self._stamp_ns or 0)
-        return response
+    def _load_at_start(self) -> None:
+        autosave = Path(self._output.autosave_path).expanduser() if self._output.autosave_path else None
+        if autosave is not None and self._output.resume and autosave.exists():
+            self.get_logger().info(f"going on: {self.load_map(autosave)}")
+        elif self._server.octomap_path:
+            self.load_map(Path(self._server.octomap_path).expanduser())
+        if autosave is not None:
+            self._autosave = Autosave(autosave, self.save_map, lambda: self._outputs.version, self._save_failed)
 
-    def _on_clear_bbox(self, request: Any, response: Any) -> Any:
-        low, high = ((point.x, point.y, point.z) for point in (request.min, request.max))
-        try:
-            self._change_map(lambda pipeline: pipeline.tree.clear_box(low, high))
-        except InputError as error:
-            # The service has no field for it.
-            self.get_logger().error(f"clear_bbox: {error}")
-        return response
+    def _save_failed(self, sentence: str) -> None:
+        self.get_logger().error(f"autosave: {sentence}")
+        self.statistics.fault("autosave", sentence)
 
-    def _on_reset(self, request: Any, response: Any) -> Any:
-        self._change_map(lambda pipeline: pipeline.tree.reset())
-        self.get_logger().info("the map is reset")
-        return response
+    def _tick_autosave(self) -> None:
+        if self._autosave is not None:
+            self._autosave.tick(self._output.autosave_period)
 
-    def _on_save_map(self, request: Any, response: Any) -> Any:
-        return self._answer(response, lambda: self.save_map(self._path(self._output.save_path)))
-
-    def _on_load_map(self, request: Any, response: Any) -> Any:
-        return self._answer(response, lambda: self.load_map(self._path("")))
-
-    def _answer(self, response: Any, action: Callable[[], str]) -> Any:
-        try:
-            response.message, response.success = action(), True
-        except PerceptionError as error:
-            response.message, response.success = str(error), False
-            self.get_logger().error(response.message)
-        return response
+    def _finish_autosave(self) -> None:
+        autosave, self._autosave = self._autosave, None
+        if autosave is not None and self.pipeline is not None:
+            autosave.finish()
 
     def _path(self, first: str) -> Path:
         text = first or self._server.octomap_path
@@ -231,55 +364,21 @@ class MapNode(PerceptionNode):
             raise InputError("map file: expected parameter octomap_path, or save_path to save, to name it, got none")
         return Path(text).expanduser()
 
-    def save_map(self, path: Path) -> str:
-        """Save the map as .ot, with labels, or .bt; returns a sentence.
+    # Small things.
 
-        Raises:
-            PerceptionError: another suffix, or the file cannot be written; an older file stays as it was.
-        """
-        if path.suffix not in SUFFIXES:
-            raise InputError(f"map file: expected a name that ends in {' or '.join(SUFFIXES)}, got {path}")
+    def _change_map(self, change: Callable[[PerceptionPipeline], Any]) -> Any:
         with self.lock:
-            pipeline = self._pipeline()
-            if path.suffix == ".ot":
-                pipeline.tree.write(path, pipeline.label_set)
-            else:
-                pipeline.tree.write_binary(path)
-            return f"{pipeline.tree.known_voxels()} voxels saved to {path}"
-
-    def load_map(self, path: Path) -> str:
-        """Replace the map by a file's, whose resolution counts from then on; returns a sentence.
-
-        Raises:
-            PerceptionError: the file cannot be read; the map stays as it was.
-        """
-        from perception.mapping import SemanticOcTree
-
-        with self.lock:
-            pipeline = self._pipeline()
-            tree = SemanticOcTree.read(path, **_tree_options(pipeline))
-            asked = pipeline.config.octomap.resolution
-            if abs(tree.resolution - asked) > 1e-9:
-                self.get_logger().warning(
-                    f"{path} has voxels of {tree.resolution} m, not {asked} m: mapping with those"
-                )
-            pipeline.tree = tree
-            pipeline.projector = create_projector(tree, pipeline.label_set, pipeline.config)
-            if self._stamp_ns is None:
-                self._stamp_ns = self.now_ns()
+            result = change(self._pipeline())
             self._outputs.changed()
         self._publish_soon()
-        return f"{tree.known_voxels()} voxels loaded from {path}"
+        return result
 
-    def _change_map(self, change: Callable[[PerceptionPipeline], Any]) -> None:
-        with self.lock:
-            change(self._pipeline())
-            self._outputs.changed()
-        self._publish_soon()
-
-    def _publish_soon(self) -> None:
-        self._map_due = self._costmap_due = 0.0
-        self._wake()
+    def _go_on(self) -> None:
+        """The map fits the localization again."""
+        self._paused = ""
+        self._jump_watch.forget()
+        self._local_map.reset()
+        self.statistics.fault("map_jump")
 
     def _pipeline(self) -> PerceptionPipeline:
         if self.pipeline is None:
@@ -291,17 +390,3 @@ class MapNode(PerceptionNode):
             label.name: int(self.get_parameter(f"{CLASS_PREFIX}{label.name}{COST_SUFFIX}").value or 0)
             for label in label_set.classes
         }
-
-
-def _tree_options(pipeline: PerceptionPipeline) -> dict[str, Any]:
-    """What a map that is read takes from the configuration, in place of its file's."""
-    config, label_set = pipeline.config.octomap, pipeline.label_set
-    options: dict[str, Any] = {
-        "sensor_model": config.sensor_model,
-        "labels_per_voxel": config.labels_per_voxel,
-        "max_label_score": config.max_label_score,
-        "max_memory": round(config.max_memory_mb * 1e6) or None,
-    }
-    if label_set is not None:
-        options.update(num_classes=label_set.num_classes, decay_s=label_set.decay_s)
-    return options

@@ -1,32 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topics that show the map: octomap_server's, and the semantic costmap. Each is made only when somebody listens."""
+"""The topics that show the map: octomap_server's, and a legend. Each is made only when somebody listens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nav_msgs.msg import OccupancyGrid
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
+from perception.cloud_codec import encode_labeled_points
 from perception.config import OctomapServerConfig
 from perception.labels import LabelSet
 from perception.mapping import SemanticOcTree
-from perception.ros.conversions import points_to_point_cloud2
-from perception.ros.map_conversions import cost_grid_to_occupancy_grid, cost_grid_to_update, octree_bytes_to_octomap
+from perception.ros.conversions import array_to_image, points_to_point_cloud2, records_to_point_cloud2
+from perception.ros.legend import legend_picture
+from perception.ros.map_conversions import cost_grid_to_occupancy_grid, octree_bytes_to_octomap
 from perception.ros.map_view import MapView, rgb_of
 from perception.ros.markers import serialize_cubes
 from perception.ros.node import latched_qos
-from perception.types import CostGrid
 
 if TYPE_CHECKING:
     from perception.ros.node import PerceptionNode
-
-Rectangle = tuple[int, int, int, int]
-UPDATE_DEPTH = 10
 
 
 def octomap_message(
@@ -48,7 +45,7 @@ class MapOutputs:
     def __init__(self, node: PerceptionNode, latched: bool, wake: Callable[[], None]) -> None:
         from octomap_msgs.msg import Octomap
 
-        self._version = 0
+        self.version = 0
         self._published: dict[str, int] = {}
         self._builders: dict[str, tuple[Any, Callable[[MapView, str, int], Any]]] = {}
 
@@ -60,11 +57,13 @@ class MapOutputs:
         add("occupied_cells_vis_array", MarkerArray, _occupied_cells)
         add("free_cells_vis_array", MarkerArray, _free_cells)
         add("octomap_point_cloud_centers", PointCloud2, _centers)
+        self._legend = node.advertise(Image, "label_legend", latched_qos(), wake)
+        self._legend_of: LabelSet | None = None
         add("projected_map", OccupancyGrid, lambda view, *to: cost_grid_to_occupancy_grid(view.projected_map(), *to))
 
     def changed(self) -> None:
         """The map is not what was published last."""
-        self._version += 1
+        self.version += 1
 
     def publish(
         self,
@@ -74,82 +73,23 @@ class MapOutputs:
         frame_id: str,
         stamp_ns: int,
     ) -> None:
-        """Publish every topic that is out of date and has a subscriber; nothing before the first change."""
-        if self._version == 0:
+        """Publish every topic that is out of date and has a subscriber; no map before the first change."""
+        self._publish_legend(label_set, frame_id, stamp_ns)
+        if self.version == 0:
             return
         view = MapView(tree, config, label_set)
         for name, (publisher, build) in self._builders.items():
             hidden = name == "free_cells_vis_array" and not config.publish_free_space
-            if hidden or self._published.get(name) == self._version or not publisher.get_subscription_count():
+            if hidden or self._published.get(name) == self.version or not publisher.get_subscription_count():
                 continue
             publisher.publish(build(view, frame_id, stamp_ns))
-            self._published[name] = self._version
+            self._published[name] = self.version
 
-
-class CostmapOutput:
-    """Publishes the costmap as Nav2's StaticLayer takes it: whole grids, and between them what changed since.
-
-    An update covers everything that changed since the last whole grid, so that a subscriber that missed some, or came
-    late, is right after the next one.
-
-    Args:
-        node: a node that is being configured.
-        wake: called when a subscriber comes.
-    """
-
-    def __init__(self, node: PerceptionNode, latched: bool, wake: Callable[[], None]) -> None:
-        from map_msgs.msg import OccupancyGridUpdate
-
-        self._grids = node.advertise(OccupancyGrid, "semantic_costmap", latched_qos(latched), wake)
-        updates = latched_qos(False, UPDATE_DEPTH)
-        self._updates = node.advertise(OccupancyGridUpdate, "semantic_costmap_updates", updates)
-        self._sent: CostGrid | None = None
-        self._rectangle: Rectangle | None = None
-        self._full_due = 0.0
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether anybody listens."""
-        return self._grids.get_subscription_count() + self._updates.get_subscription_count() > 0
-
-    def publish(self, grid: CostGrid, frame_id: str, stamp_ns: int, full_period_s: float) -> None:
-        """Publish what changed, or the whole grid when that is due."""
-        now = monotonic()
-        changed = None if self._sent is None else changed_rectangle(self._sent, grid)
-        rectangle = united(self._rectangle, changed)
-        same_place = self._sent is not None and _place(self._sent) == _place(grid)
-        if not same_place or (rectangle is not None and now >= self._full_due):
-            self._grids.publish(cost_grid_to_occupancy_grid(grid, frame_id, stamp_ns))
-            self._rectangle, self._full_due = None, now + full_period_s
-        elif changed is not None and rectangle is not None:
-            self._updates.publish(cost_grid_to_update(grid, rectangle, frame_id, stamp_ns))
-            self._rectangle = rectangle
-        self._sent = grid
-
-
-def changed_rectangle(before: CostGrid, after: CostGrid) -> Rectangle | None:
-    """(column, row, columns, rows) around all cells that differ; None for none or another geometry."""
-    if _place(before) != _place(after):
-        return None
-    rows, columns = np.nonzero(before.data != after.data)
-    if not len(rows):
-        return None
-    x, y = int(columns.min()), int(rows.min())
-    return x, y, int(columns.max()) - x + 1, int(rows.max()) - y + 1
-
-
-def united(first: Rectangle | None, second: Rectangle | None) -> Rectangle | None:
-    """The smallest rectangle around both."""
-    if first is None or second is None:
-        return first or second
-    x, y = min(first[0], second[0]), min(first[1], second[1])
-    right = max(first[0] + first[2], second[0] + second[2])
-    top = max(first[1] + first[3], second[1] + second[3])
-    return x, y, right - x, top - y
-
-
-def _place(grid: CostGrid) -> tuple[Any, ...]:
-    return grid.data.shape, grid.resolution, grid.origin
+    def _publish_legend(self, label_set: LabelSet | None, frame_id: str, stamp_ns: int) -> None:
+        if label_set is None or label_set is self._legend_of or not self._legend.get_subscription_count():
+            return
+        self._legend.publish(array_to_image(legend_picture(label_set), "rgb8", frame_id, stamp_ns))
+        self._legend_of = label_set
 
 
 def _occupied_cells(view: MapView, frame_id: str, stamp_ns: int) -> bytes:
@@ -177,4 +117,10 @@ def _free_cells(view: MapView, frame_id: str, stamp_ns: int) -> bytes:
 
 
 def _centers(view: MapView, frame_id: str, stamp_ns: int) -> Any:
-    return points_to_point_cloud2(view.leaves.centers[view.occupied], frame_id, stamp_ns)
+    """Centers of occupied voxels; with color and class where the map has classes."""
+    centers = view.leaves.centers[view.occupied]
+    if view.label_set is None:
+        return points_to_point_cloud2(centers, frame_id, stamp_ns)
+    labels = view.leaves.labels[view.occupied]
+    records = encode_labeled_points(centers, view.occupied_colors(), labels, (labels >= 0).astype(np.float32))
+    return records_to_point_cloud2(records, frame_id, stamp_ns)
