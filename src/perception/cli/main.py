@@ -18,6 +18,7 @@ COMMANDS = {
     "info": "say what is in a map file, a bag or a folder of frames",
     "bench": "measure speed against OctoMap's own library",
     "simulate": "record a drive through a scene with known truth",
+    "train": "train a segmentation network",
     "weights": "import network weights",
     "bringup": "start the ROS 2 nodes and their lifecycle without ros2 launch",
     "play": "publish a bag's messages in real time with /clock",

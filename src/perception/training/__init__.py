@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of segmentation networks: data, losses, the loop and what it leaves on disk."""

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run's state, one step of it, and its way to and from a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perception.errors import InputError, PerceptionError
+from perception.training import checkpoint as storage
+from perception.training.batches import Batch
+from perception.training.checkpoint import Checkpoint
+from perception.training.config import NetworkConfig, TrainingConfig
+from perception.training.losses import Loss, Targets, add_anchor_gradient, alone
+from perception.training.networks import TrainableNetwork, open_network, parameter_groups, set_training
+from perception.training.optimization import make_average, make_optimizer, make_schedule
+from perception.training.precision import autocast
+
+
+@dataclass
+class StepResult:
+    """What one step did.
+
+    Attributes:
+        terms: the losses, already weighted, by name.
+        seconds: of forward (teacher included), backward and step.
+    """
+
+    terms: dict[str, float]
+    seconds: dict[str, float]
+
+    @property
+    def loss(self) -> float:
+        """Sum of the terms."""
+        return sum(self.terms.values())
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: steps done.
+        best: highest score so far, None before the first evaluation.
+        best_epoch: its epoch.
+        waiting: evaluations since then.
+        history: one entry per epoch.
+        sums: of the terms, images and seconds of the epoch that is under way.
+    """
+
+    step: int = 0
+    best: float | None = None
+    best_epoch: int = -1
+    waiting: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+class TrainingRun:
+    """Network, teacher, optimizer, schedule and average.
+
+    Args:
+        config: of the run.
+        device: where it computes.
+        steps_per_epoch: settled from the data.
+    """
+
+    def __init__(self, config: TrainingConfig, device: torch.device, steps_per_epoch: int) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.device = device
+        self.progress = Progress()
+        self.network = open_network(config.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.teacher = _open_teacher(config, self.network, device)
+        groups = parameter_groups(self.network, config.network, config.optimizer.weight_decay)
+        self.optimizer = make_optimizer(groups, config.optimizer)
+        self.schedule = make_schedule(self.optimizer, config.schedule, config.epochs * steps_per_epoch, steps_per_epoch)
+        self.average = make_average(self.network, config.average)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self.loss = Loss(config.loss, self.network.label_set, alone)
+        self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self._anchor = [p.detach().clone() for p in self.trained] if config.loss.l2_sp else []
+        self.forward: Any = self.network
+
+    @property
+    def result(self) -> TrainableNetwork:
+        """The network that is evaluated and kept: the average where there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def step(self, batch: Batch) -> StepResult:
+        """Learn from a batch on the device.
+
+        Raises:
+            PerceptionError: the loss is not finite; nothing was changed by this step.
+        """
+        begin = time.perf_counter()
+        set_training(self.network, self.config.network)
+        with autocast(self.config.precision, self.device):
+            logits = self.forward(batch.images)
+        terms = self._loss_terms(logits.float(), batch)
+        if not terms:
+            raise InputError("loss: expected at least one term with a factor above 0, got none")
+        total = torch.stack(list(terms.values())).sum()
+        values = {name: float(value.detach()) for name, value in terms.items()}
+        if not torch.isfinite(total):
+            raise PerceptionError(f"the loss is not finite in step {self.progress.step + 1} ({_shown(values)})")
+        middle = time.perf_counter()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(total).backward()
+        self._wait()
+        after = time.perf_counter()
+        self._update()
+        self._wait()
+        end = time.perf_counter()
+        self.progress.step += 1
+        return StepResult(values, {"forward": middle - begin, "backward": after - middle, "step": end - after})
+
+    def _loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        size = (logits.shape[-2], logits.shape[-1])
+        teacher = None
+        if self.teacher is not None:
+            with torch.inference_mode(), autocast(self.config.precision, self.device):
+                teacher = self.teacher(batch.images)
+            teacher = teacher.float().clone()
+        if self.config.loss.resolution == "image":
+            full = (batch.images.shape[-2], batch.images.shape[-1])
+            logits = self.network.upsampled(logits, full)
+            teacher = None if teacher is None or self.teacher is None else self.teacher.upsampled(teacher, full)
+            labels = batch.labels
+        else:
+            labels = self.network.labels_at_logits(batch.labels, size)
+            if teacher is not None and teacher.shape[-2:] != size:
+                teacher = torch.nn.functional.interpolate(teacher, size, mode="bilinear", align_corners=False)
+        return self.loss(logits, Targets(labels, batch.supervised, teacher, batch.distillation))
+
+    def _update(self) -> None:
+        self.scaler.unscale_(self.optimizer)
+        if self._anchor:
+            add_anchor_gradient(self.trained, self._anchor, self.config.loss.l2_sp)
+        if self.config.optimizer.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.trained, self.config.optimizer.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+
+    def update_average(self, epoch: int) -> None:
+        """Let the average take in the weights after a step of an epoch."""
+        config = self.config.average
+        if self.average is None or self.progress.step % config.every_steps:
+            return
+        if config.name == "ema" or epoch >= config.start_epoch:
+            self.average.update_parameters(self.network)
+
+    def _wait(self) -> None:
+        # Times of parts mean nothing on a GPU unless it has finished them.
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def checkpoint(self) -> Checkpoint:
+        """All of the state that a later process needs to go on as if nothing had happened."""
+        tensors = {f"network.{name}": value for name, value in self.network.module.state_dict().items()}
+        tensors |= storage.optimizer_tensors(self.optimizer)
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.module.module.state_dict().items()}
+            tensors["averaged"] = self.average.n_averaged
+        if self._anchor:
+            tensors |= {f"anchor.{index}": value for index, value in enumerate(self._anchor)}
+        numbers = {
+            "network": self.network.name,
+            "classes": [label.name for label in self.network.label_set.classes],
+            "optimizer": self.config.optimizer.name,
+            "optimizer_groups": storage.optimizer_groups(self.optimizer),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "progress": vars(self.progress),
+        }
+        return Checkpoint(tensors, numbers)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            InputError: it belongs to another network or configuration.
+        """
+        numbers, tensors = checkpoint.numbers, checkpoint.tensors
+        classes = [label.name for label in self.network.label_set.classes]
+        expected = {"network": self.network.name, "classes": classes, "optimizer": self.config.optimizer.name}
+        for name, value in expected.items():
+            if numbers.get(name) != value:
+                raise InputError(f"checkpoint: expected {name} {value!r}, got {numbers.get(name)!r}")
+        storage.load_module(self.network.module, tensors, "network.")
+        if self.average is not None:
+            storage.load_module(self.average.module.module, tensors, "average.")
+            self.average.n_averaged.copy_(tensors["averaged"])
+        storage.load_optimizer(self.optimizer, checkpoint, numbers["optimizer_groups"])
+        self._anchor = [tensors[f"anchor.{index}"].to(self.device) for index in range(len(self._anchor))]
+        self.schedule.load_state_dict(numbers["schedule"])
+        self.scaler.load_state_dict(numbers["scaler"])
+        self.progress = Progress(**numbers["progress"])
+
+
+def _open_teacher(config: TrainingConfig, network: TrainableNetwork, device: torch.device) -> TrainableNetwork | None:
+    """The teacher, which never learns.
+
+    Raises:
+        InputError: its classes are not those of the network.
+    """
+    asked = config.loss.distillation
+    if not asked.weight:
+        return None
+    name = asked.network or config.network.name
+    weights = asked.weights or (config.network.weights if not asked.network else "")
+    teacher = open_network(NetworkConfig(name=name, weights=weights, labels=config.network.labels))
+    own, others = ([label.name for label in item.label_set.classes] for item in (network, teacher))
+    if own != others:
+        raise InputError(f"distillation: expected a teacher with the classes {own[:6]} …, got {others[:6]} …")
+    teacher.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return teacher.requires_grad_(False)
+
+
+def _shown(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
