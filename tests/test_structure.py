@@ -23,6 +23,7 @@ LAYERS = [
         "cloud_kernels",
         "detections3d",
         "registration",
+        "self_filter",
         "tracking",
         "models",
         "mapping",
@@ -30,7 +31,7 @@ LAYERS = [
         "simulation",
     },
     {"costmap", "evaluation"},
-    {"pipeline", "replay", "training"},
+    {"pipeline", "replay", "training", "compilation"},
     {"cli", "ros"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -126,16 +126,24 @@ class PerceptionPipeline:
         """The costmap of everything mapped so far."""
         return self.projector.grid()
 
-    def warm_up(self) -> None:
-        """Compile or load every kernel and run the network once, so that the first frame is like the others."""
-        from perception import cloud, costmap, mapping
+    def warm_up(self, live: bool = True) -> None:
+        """Compile or load every kernel and run the network once, so that the first frame is like the others.
 
-        Transform.identity().apply(np.zeros((1, 3), np.float32))
+        Args:
+            live: also what a replay never calls: labels of all types, queries, decay, reading files.
+        """
+        from perception import cloud, compilation, costmap, mapping
+
+        with compilation.shared():
+            mapping.warm_up_insertion()
+            if self.segmenter is not None:
+                self.segmenter.warm_up()
         cloud.warm_up()
-        mapping.warm_up()
         costmap.warm_up()
-        if self.segmenter is not None:
-            self.segmenter.warm_up()
+        mapping.warm_up_reading()
+        Transform.identity().apply(np.zeros((1, 3), np.float32))
+        if live:
+            mapping.warm_up()
 
 
 def registered(frame: Frame) -> Frame:

@@ -69,7 +69,7 @@ class Replay:
         """
         self.output.mkdir(parents=True, exist_ok=True)
         warm_up_start = time.perf_counter()
-        self.pipeline.warm_up()
+        self.pipeline.warm_up(live=False)
         start = time.perf_counter()
         stamps = []
         for frame in self.source:

@@ -20,6 +20,14 @@ def warm_up() -> None:
     obstacles.warm_up()
 
 
+def warm_up_reading() -> None:
+    """Compile, or load, what needs no map with something in it."""
+    from perception.costmap import obstacles, projection
+
+    projection.warm_up_reading()
+    obstacles.warm_up()
+
+
 __all__ = [
     "CostmapProjector",
     "CostmapUpdate",
@@ -39,5 +47,6 @@ __all__ = [
     "rolling_geometry",
     "speed_mask",
     "warm_up",
+    "warm_up_reading",
     "write_costmap",
 ]

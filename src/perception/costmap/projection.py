@@ -314,10 +314,19 @@ def _widened(box: NDArray[np.int64], margin: int) -> tuple[int, int, int, int]:
 
 def warm_up() -> None:
     """Compile the kernels, or load them from the cache, so that the first update is as quick as the others."""
-    from perception.mapping import SemanticOcTree
+    from perception.mapping import warm_up_insertion
 
-    tree = SemanticOcTree(0.05, num_classes=1, max_memory=1 << 24)
-    tree.insert_cloud(np.ones((1, 3), np.float32), np.zeros(3), labels=np.zeros(1, np.int32))
-    projector = CostmapProjector(tree, geometry=GridGeometry(0.1, 2, 2, (0.0, 0.0)))
+    projector = _small_projector(warm_up_insertion())
     projector.update()
     projector.rebuild()
+
+
+def warm_up_reading() -> None:
+    """Compile, or load, most of the kernels without any of those that take clouds in."""
+    from perception.mapping import SemanticOcTree
+
+    _small_projector(SemanticOcTree(0.1, num_classes=3, max_memory=1 << 24)).update()
+
+
+def _small_projector(tree: SemanticOcTree) -> CostmapProjector:
+    return CostmapProjector(tree, geometry=GridGeometry(0.1, 2, 2, (0.0, 0.0)))

@@ -6,7 +6,7 @@ from perception.mapping.lookup import RayHits
 from perception.mapping.octree import SemanticOcTree, SensorModel
 from perception.mapping.queries import FREE, HIT, OUTSIDE, UNKNOWN
 from perception.mapping.results import OccupiedColumns, OctreeLeaves
-from perception.mapping.warmup import warm_up
+from perception.mapping.warmup import warm_up, warm_up_insertion, warm_up_reading
 
 __all__ = [
     "FREE",
@@ -20,4 +20,6 @@ __all__ = [
     "SemanticOcTree",
     "SensorModel",
     "warm_up",
+    "warm_up_insertion",
+    "warm_up_reading",
 ]

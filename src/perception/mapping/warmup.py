@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from perception.mapping.lookup import SMALL
 from perception.mapping.octree import SemanticOcTree, SensorModel
@@ -15,22 +17,15 @@ LABEL_TYPES = (np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.int64)
 
 
 def warm_up() -> None:
-    """Compile, or load from numba's cache, every function of the map that a node may need."""
-    tree = SemanticOcTree(0.1, SensorModel(max_range=3.0), num_classes=3, decay_s=[1, 2, np.inf], max_memory=1 << 24)
-    points = np.random.default_rng(0).uniform(-4.0, 4.0, (64, 3)).astype(np.float32)
-    for dtype in LABEL_TYPES:
-        tree.insert_cloud(points, (0, 0, 0), np.arange(64).astype(dtype) % 3, np.full(64, 0.9, np.float32), points)
+    """Compile, or load from the cache, every function of the map that a node may need."""
+    tree = warm_up_insertion(LABEL_TYPES)
     many = np.zeros((SMALL, 3), np.float32)
     tree.log_odds(many)
-    tree.label_of(points)
-    tree.top_labels(points, 2)
-    tree.label_probabilities(points)
+    tree.label_of(many)
+    tree.top_labels(many, 2)
+    tree.label_probabilities(many)
     tree.cast_ray((0, 0, 0), (1, 0, 0), 2.0)
-    tree.leaves(12)
-    _, cursor = tree.changed_columns(None)
-    tree.changed_columns(cursor)
-    tree.occupied_in(tree.columns())
-    tree.octomap_data(binary=True)
+    _read(tree)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "map.ot"
         tree.write(path)
@@ -40,3 +35,37 @@ def warm_up() -> None:
     tree.known_voxels()
     tree._store.forget_farthest((32768, 32768, 32768), 0.0)
     tree.reset()
+
+
+def warm_up_insertion(label_types: Sequence[DTypeLike] = (np.int32,)) -> SemanticOcTree:
+    """Compile, or load, what takes clouds in; the half of a replay's kernels that costs most.
+
+    Args:
+        label_types: of the clouds' labels; int32 is what label images have.
+
+    Returns:
+        A small map with something in it.
+    """
+    tree = _empty_tree()
+    points = np.random.default_rng(0).uniform(-4.0, 4.0, (64, 3)).astype(np.float32)
+    for dtype in label_types:
+        tree.insert_cloud(points, (0, 0, 0), np.arange(64).astype(dtype) % 3, np.full(64, 0.9, np.float32), points)
+    return tree
+
+
+def warm_up_reading() -> None:
+    """Compile, or load, what reads a map; needs nothing of what takes clouds in, so that both can go on at once."""
+    _read(_empty_tree())
+
+
+def _empty_tree() -> SemanticOcTree:
+    return SemanticOcTree(0.1, SensorModel(max_range=3.0), num_classes=3, decay_s=[1, 2, np.inf], max_memory=1 << 24)
+
+
+def _read(tree: SemanticOcTree) -> None:
+    _, cursor = tree.changed_columns(None)
+    tree.changed_columns(cursor)
+    tree.occupied_in(tree.columns())
+    tree.leaves(12)
+    tree.octomap_data(binary=True)
+    tree.octomap_data(binary=False)
