@@ -22,6 +22,7 @@ LAYERS = [
         "cloud",
         "cloud_kernels",
         "detections3d",
+        "instance_labels",
         "registration",
         "self_filter",
         "tracking",
@@ -41,7 +42,8 @@ APART = {
     "sources": {"models", "mapping"},
 }
 MESSAGE_PACKAGES = {
-    "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "map_msgs", "nav2_msgs", "nav_msgs",
+    "bond", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "map_msgs", "nav2_msgs",
+    "nav_msgs",
     "octomap_msgs", "rcl_interfaces", "rclpy", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs", "tf2_msgs",
     "vision_msgs", "visualization_msgs", "launch", "launch_ros",
 }  # fmt: skip

@@ -17,6 +17,7 @@ from rosidl_wheel import BuildInterfaces, extension_name  # noqa: E402
 
 # Message packages that each package's definitions refer to, theirs included.
 DEPENDENCIES = {
+    "bond": ["builtin_interfaces", "std_msgs"],
     "map_msgs": ["builtin_interfaces", "std_msgs"],
     "nav2_msgs": ["builtin_interfaces", "std_msgs"],
     "octomap_msgs": ["builtin_interfaces", "std_msgs", "geometry_msgs", "service_msgs"],
@@ -34,7 +35,7 @@ def interface_package(name: str) -> Extension:
 setup(
     name="perception-ros-msgs",
     version="0.1.0",
-    description="octomap_msgs, tf2_msgs, vision_msgs, map_msgs and nav2_msgs interfaces for ROS 2 Jazzy from PyPI",
+    description="bond, octomap_msgs, tf2_msgs, vision_msgs, map_msgs and nav2_msgs interfaces for ROS 2 Jazzy from PyPI",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=[],

@@ -10,8 +10,10 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from perception.ros import statistics
-from perception.ros.diagnostics import assess, report
+from perception.ros.diagnostics import Activity, assess, report
 from perception.ros.statistics import REASONS, WINDOW_S, Statistics
+
+ACTIVE = Activity(input_timeout_s=3.0)
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_status_names_the_reasons_of_drops_with_their_numbers(clock):
     counts.dropped("no_tf", "no transform connects 'camera' to 'map'")
     counts.dropped("sync")
     counts.dropped("superseded")
-    level, message = assess(counts.snapshot(), True)
+    level, message = assess(counts.snapshot(), ACTIVE)
     assert level == DiagnosticStatus.WARN
     assert "2 no_tf, 1 sync" in message
     assert "'camera' to 'map'" in message
@@ -65,31 +67,72 @@ def test_superseded_frames_are_no_fault(clock):
     counts.received("depth")
     counts.processed(1_000_000)
     counts.dropped("superseded")
-    assert assess(counts.snapshot(), True)[0] == DiagnosticStatus.OK
+    assert assess(counts.snapshot(), ACTIVE)[0] == DiagnosticStatus.OK
 
 
 def test_only_drops_is_an_error(clock):
     counts = Statistics()
     counts.received("depth")
     counts.dropped("encoding")
-    assert assess(counts.snapshot(), True)[0] == DiagnosticStatus.ERROR
+    assert assess(counts.snapshot(), ACTIVE)[0] == DiagnosticStatus.ERROR
 
 
 def test_active_node_without_input_is_an_error_after_a_while_and_an_inactive_one_is_not(clock):
     counts = Statistics()
-    assert assess(counts.snapshot(), True)[0] == DiagnosticStatus.WARN
+    counts.expect("depth", "/camera/depth/image_raw")
+    counts.expect("image", "/robot1/image")
+    assert assess(counts.snapshot(), ACTIVE) == (DiagnosticStatus.WARN, "waiting for the first message")
+    clock[0] += 2.0
+    counts.received("image")
+    clock[0] += 2.0
+    level, message = assess(counts.snapshot(), ACTIVE)
+    assert (level, message) == (DiagnosticStatus.ERROR, "no message on /camera/depth/image_raw (depth) for 4 s")
+    clock[0] += 2.0
+    assert "; no message on /robot1/image for 4 s" in assess(counts.snapshot(), ACTIVE)[1]
+    assert assess(counts.snapshot(), Activity(10.0))[0] == DiagnosticStatus.OK
+    assert assess(counts.snapshot(), None) == (DiagnosticStatus.OK, "not active")
+
+
+def test_topic_that_is_not_expected_may_be_silent(clock):
+    counts = Statistics()
+    counts.received("label_info")
+    clock[0] += 100.0
+    assert assess(counts.snapshot(), ACTIVE)[0] == DiagnosticStatus.OK
+
+
+def test_publisher_that_cannot_serve_a_topic_is_an_error_at_once_and_explains_the_silence(clock):
+    counts = Statistics()
+    counts.expect("depth")
+    counts.mismatch("depth", "a publisher of depth offers less reliability than is asked for")
+    assert assess(counts.snapshot(), ACTIVE) == (
+        DiagnosticStatus.ERROR, "a publisher of depth offers less reliability than is asked for",
+    )  # fmt: skip
+    clock[0] += 5.0
+    assert assess(counts.snapshot(), ACTIVE)[1].startswith("no message on depth for 5 s: a publisher of depth offers")
     counts.received("depth")
-    clock[0] += 4.0
-    level, message = assess(counts.snapshot(), True)
-    assert (level, message) == (DiagnosticStatus.ERROR, "no input for 4 s")
-    assert assess(counts.snapshot(), False) == (DiagnosticStatus.OK, "not active")
+    assert assess(counts.snapshot(), ACTIVE)[0] == DiagnosticStatus.OK
+
+
+def test_lasting_fault_is_an_error_until_it_is_over(clock):
+    counts = Statistics()
+    counts.received("depth")
+    counts.fault("odometry", "map to odom jumped by 2.0 m")
+    assert assess(counts.snapshot(), ACTIVE) == (DiagnosticStatus.ERROR, "map to odom jumped by 2.0 m")
+    counts.fault("odometry")
+    assert assess(counts.snapshot(), ACTIVE)[0] == DiagnosticStatus.OK
+
+
+def test_worker_that_hangs_is_an_error(clock):
+    counts = Statistics()
+    counts.received("depth")
+    assert assess(counts.snapshot(), Activity(3.0, busy_s=12.0)) == (DiagnosticStatus.ERROR, "at one frame for 12 s")
 
 
 def test_stamps_of_another_clock_are_told(clock):
     counts = Statistics()
     counts.received("depth")
     counts.processed(3_600_000_000_000)
-    level, message = assess(counts.snapshot(), True)
+    level, message = assess(counts.snapshot(), ACTIVE)
     assert level == DiagnosticStatus.WARN
     assert "3600 s behind the clock" in message
     assert "use_sim_time" in message

@@ -77,7 +77,7 @@ OCTOMAP_SERVER_DEFAULTS = {
 
 
 def specs_of(name: str) -> dict[str, Any]:
-    return parameter_specs(NODES[name].parameter_groups, NODES[name].single_parameters)
+    return NODES[name].parameter_specs()
 
 
 @pytest.fixture

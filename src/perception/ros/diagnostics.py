@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -15,8 +16,21 @@ from perception.ros.statistics import HARMLESS, REASONS, WINDOW_S, Snapshot, Sta
 PERIOD_S = 1.0
 CLOCK_OFFSET_MS = 10_000.0
 """Stamps further from the clock than this are of another clock."""
-STALE_S = 3.0
-"""Without input for this long, an active node is in error: what it published is out of date."""
+BUSY_S = 10.0
+"""A worker that is at one frame for longer hangs."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What an active node is up to.
+
+    Attributes:
+        input_timeout_s: without input for this long the node is in error: what it published is out of date.
+        busy_s: how long its worker has been at one frame.
+    """
+
+    input_timeout_s: float
+    busy_s: float = 0.0
 
 
 class Diagnostics:
@@ -25,7 +39,7 @@ class Diagnostics:
     Args:
         node: publishes; its name and namespace name the status.
         statistics: what is counted.
-        is_active: whether the node should be receiving.
+        activity: what the node is up to; None while it is not active.
         details: further values, by name, asked for at each publication.
     """
 
@@ -33,10 +47,10 @@ class Diagnostics:
         self,
         node: Node,
         statistics: Statistics,
-        is_active: Callable[[], bool],
+        activity: Callable[[], Activity | None],
         details: Callable[[], Mapping[str, Any]],
     ) -> None:
-        self._node, self._statistics, self._is_active, self._details = node, statistics, is_active, details
+        self._node, self._statistics, self._activity, self._details = node, statistics, activity, details
         self._process = _process()
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Real time, not the clock of the simulation: a simulation that stands still is worth telling, too.
@@ -46,7 +60,7 @@ class Diagnostics:
     def publish(self) -> None:
         """Publish the status now."""
         snapshot = self._statistics.snapshot()
-        level, message = assess(snapshot, self._is_active())
+        level, message = assess(snapshot, self._activity())
         values = {**report(snapshot), **self._details(), **self._usage()}
         status = DiagnosticStatus(
             level=level,
@@ -67,24 +81,41 @@ class Diagnostics:
         return {"memory (MB)": f"{memory / 1e6:.1f}", "CPU (% of one core)": f"{cpu:.0f}"}
 
 
-def assess(snapshot: Snapshot, active: bool) -> tuple[bytes, str]:
+def assess(snapshot: Snapshot, activity: Activity | None) -> tuple[bytes, str]:
     """Level and message of a status."""
-    if not active:
+    if activity is None:
         return DiagnosticStatus.OK, "not active"
-    if snapshot.idle_s is None:
+    errors = [*snapshot.faults.values(), *_silence(snapshot, activity.input_timeout_s)]
+    if activity.busy_s > BUSY_S:
+        errors.append(f"at one frame for {activity.busy_s:.0f} s")
+    if errors:
+        return DiagnosticStatus.ERROR, "; ".join(errors)
+    if not snapshot.received:
         return DiagnosticStatus.WARN, "waiting for the first message"
-    if snapshot.idle_s > STALE_S:
-        return DiagnosticStatus.ERROR, f"no input for {snapshot.idle_s:.0f} s"
-    faults = {reason: count for reason, count in snapshot.recent_drops.items() if reason not in HARMLESS}
     if snapshot.latency_ms is not None and abs(snapshot.latency_ms[0]) > CLOCK_OFFSET_MS:
         behind = snapshot.latency_ms[0] / 1e3
         return DiagnosticStatus.WARN, f"stamps are {behind:.0f} s behind the clock: set use_sim_time for recordings"
+    faults = {reason: count for reason, count in snapshot.recent_drops.items() if reason not in HARMLESS}
     if not faults:
         return DiagnosticStatus.OK, f"{snapshot.processed_rate:.1f} frames per second"
     named = ", ".join(f"{count} {reason}" for reason, count in sorted(faults.items()))
     worst = max(faults, key=lambda reason: faults[reason])
     message = f"dropped in {WINDOW_S:.0f} s: {named} ({snapshot.details.get(worst) or REASONS.get(worst, '')})"
     return (DiagnosticStatus.WARN if snapshot.processed_rate > 0 else DiagnosticStatus.ERROR), message
+
+
+def _silence(snapshot: Snapshot, timeout_s: float) -> list[str]:
+    """A sentence for each topic that should bring messages and does not."""
+    result = []
+    for topic, silent_s in sorted(snapshot.silent_s.items()):
+        mismatch = snapshot.mismatched.get(topic)
+        if silent_s > timeout_s:
+            name = snapshot.names[topic]
+            which = name if name.endswith(f"/{topic}") or name == topic else f"{name} ({topic})"
+            result.append(f"no message on {which} for {silent_s:.0f} s" + (f": {mismatch}" if mismatch else ""))
+        elif mismatch and topic not in snapshot.received:
+            result.append(mismatch)
+    return result
 
 
 def report(snapshot: Snapshot) -> dict[str, str]:

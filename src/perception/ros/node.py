@@ -5,63 +5,40 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 # The wheels from PyPI have no set-up script that would name the place of installed packages.
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 
-import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold, TimeJump  # pyright: ignore[reportPrivateImportUsage]
 from rclpy.duration import Duration
-from rclpy.event_handler import PublisherEventCallbacks
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.signals import SignalHandlerOptions, install_signal_handlers
 
-from perception.errors import PerceptionError
-from perception.ros.diagnostics import Diagnostics
-from perception.ros.parameters import NodeParameters, parameter_specs
+from perception.errors import InputError, PerceptionError
+from perception.ros import bond
+from perception.ros.diagnostics import Activity, Diagnostics
+from perception.ros.parameters import NodeParameters, ParameterSpec, parameter_specs
+from perception.ros.qos import latched_qos as latched_qos
+from perception.ros.qos import on_new, sensor_qos
+from perception.ros.running import RCLError
+from perception.ros.running import run_node as run_node
 from perception.ros.statistics import Statistics
-from perception.ros.transforms import TransformListener
+from perception.ros.transforms import TransformListener, WatchedTransforms
 from perception.ros.worker import FrameWorker
-from perception.tf_buffer import TransformBuffer
 
-RCLError = rclpy_implementation.RCLError
 EXIT_TIMEOUT_S = 1.0
-
-
-def sensor_qos() -> QoSProfile:
-    """The sensor data profile: best effort, keep the last five. Fresh, as overrides change it in place."""
-    return QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT, history=HistoryPolicy.KEEP_LAST)
-
-
-def latched_qos(latched: bool = True, depth: int = 1) -> QoSProfile:
-    """The profile of maps, REP 2003: reliable, transient local."""
-    durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
-    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
-
-
-class WatchedTransforms(TransformBuffer):
-    """A transform buffer that tells when something came."""
-
-    def __init__(self, changed: Callable[[], None]) -> None:
-        super().__init__()
-        self._tell = changed
-
-    def insert(self, *args: Any, **kwargs: Any) -> None:
-        """As TransformBuffer's."""
-        super().insert(*args, **kwargs)
-        self._tell()
+"""How long the end of the program waits for the frame that the worker is at."""
+STOP_TIMEOUT_S = 3.0
+"""How long deactivation waits for it."""
 
 
 class PerceptionNode(LifecycleNode):
@@ -88,6 +65,7 @@ class PerceptionNode(LifecycleNode):
         Node.__init__(self, name, **node_arguments)
         self.statistics = Statistics()
         self.worker: FrameWorker | None = None
+        self._further_workers: list[FrameWorker] = []
         self.transforms = WatchedTransforms(self._wake_worker)
         self._listener: TransformListener | None = None
         self._lasting: list[Callable[[], Any]] = []
@@ -95,7 +73,7 @@ class PerceptionNode(LifecycleNode):
         self._loaded: dict[str, Any] | None = None
         self._configured = False
         try:
-            self.parameters = NodeParameters(self, parameter_specs(self.parameter_groups, self.single_parameters))
+            self.parameters = NodeParameters(self, self.parameter_specs())
         except PerceptionError:
             Node.destroy_node(self)
             raise
@@ -104,8 +82,13 @@ class PerceptionNode(LifecycleNode):
         LifecycleNodeMixin.__init__(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
-        self._diagnostics = Diagnostics(self, self.statistics, lambda: self.worker is not None, self.details)
+        self._diagnostics = Diagnostics(self, self.statistics, self._activity, self._all_details)
         self._watch_clock()
+
+    @classmethod
+    def parameter_specs(cls) -> dict[str, ParameterSpec]:
+        """All parameters of this kind of node, by name."""
+        return parameter_specs((*cls.parameter_groups, "health"), cls.single_parameters)
 
     # Hooks of subclasses.
 
@@ -134,6 +117,9 @@ class PerceptionNode(LifecycleNode):
     def forget(self) -> None:
         """Clear buffers of messages: the clock has jumped back."""
 
+    def check_parameters(self, changes: Mapping[str, Any]) -> None:
+        """Refuse changes that the bounds of parameters do not show, with an InputError."""
+
     def parameters_changed(self, names: set[str]) -> None:
         """Apply parameters that may change while the node runs."""
 
@@ -147,7 +133,7 @@ class PerceptionNode(LifecycleNode):
         self, message_type: Any, topic: str, qos: Any, matched: Callable[[], None] | None = None
     ) -> Publisher:
         """A publisher that lives until the node is cleaned up; ``matched`` hears of each new subscriber."""
-        events = PublisherEventCallbacks(matched=_on_new(matched)) if matched is not None else None
+        events = PublisherEventCallbacks(matched=on_new(matched)) if matched is not None else None
         options = QoSOverridingOptions.with_default_policies()
         publisher = self.create_publisher(
             message_type, topic, qos, event_callbacks=events, qos_overriding_options=options
@@ -156,34 +142,85 @@ class PerceptionNode(LifecycleNode):
         return publisher
 
     def serve(self, service_type: Any, name: str, callback: Callable[[Any, Any], Any]) -> None:
-        """A service that lives until the node is cleaned up."""
-        service = self.create_service(service_type, name, callback)
+        """A service that lives until the node is cleaned up; when its callback fails, the answer stays empty."""
+
+        def guarded(request: Any, response: Any) -> Any:
+            try:
+                return callback(request, response)
+            except Exception as error:
+                self._log(f"service {name}", error)
+                return service_type.Response()
+
+        service = self.create_service(service_type, name, guarded)
         self._lasting.append(lambda: self.destroy_service(service))
 
-    def listen(self, message_type: Any, topic: str, callback: Callable[[Any], None], qos: Any = None) -> None:
-        """A subscription that lives while the node is active; its messages are counted; sensor QoS unless given."""
+    def listen(
+        self,
+        message_type: Any,
+        topic: str,
+        callback: Callable[[Any], None],
+        qos: Any = None,
+        optional: bool = False,
+    ) -> None:
+        """A subscription that lives while the node is active.
+
+        Args:
+            message_type: of the topic.
+            topic: name, before remapping.
+            callback: takes the messages, which are counted.
+            qos: sensor QoS unless given; with that, a topic that brings nothing is an error in the diagnostics.
+            optional: the node does its work without this topic, too.
+        """
 
         def counted(message: Any) -> None:
             self.statistics.received(topic)
-            callback(message)
+            try:
+                callback(message)
+            except Exception as error:
+                # One bad message must not end the node.
+                reason = "malformed" if isinstance(error, InputError) else "internal"
+                self.statistics.dropped(getattr(error, "reason", reason), f"{topic}: {error}")
+                self._log(f"message on {name}", error)
 
+        def mismatched(event: Any) -> None:
+            text = f"a publisher of {name} offers less {event.last_policy_kind.name.lower()} than is asked for"
+            self.get_logger().warning(f"{text}; set qos_overrides.{name}.subscription")
+            self.statistics.mismatch(topic, text)
+
+        name = self.resolve_topic_name(topic)
         subscription = self.create_subscription(
             message_type,
             topic,
             counted,
             qos or sensor_qos(),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=mismatched),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         self._running.append(lambda: self.destroy_subscription(subscription))
+        if qos is None and not optional:
+            self.statistics.expect(topic, name)
+
+    def start_worker(
+        self,
+        resolve: Callable[[Any], Any],
+        process: Callable[[Any, Any], None],
+        dropped: Callable[[str, str, str], None],
+    ) -> FrameWorker:
+        """A worker besides the node's own, with a thread of its own, that lives while the node is active."""
+        timeout_s = self.parameters.values().get("transform_timeout", 0.0)
+        worker = FrameWorker(resolve, process, dropped, timeout_s, lambda: not self.context.ok())
+        self._further_workers.append(worker)
+        self._running.append(lambda: (self._further_workers.remove(worker), worker.stop(EXIT_TIMEOUT_S)))
+        return worker
 
     def every(self, period_s: float, callback: Callable[[], None]) -> None:
         """A timer in real time that lives while the node is active: what came last is published even if /clock ends."""
         timer = self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._running.append(lambda: self.destroy_timer(timer))
 
-    def done(self, stamp_ns: int) -> None:
-        """Count a frame whose results are published."""
-        self.statistics.processed(self.get_clock().now().nanoseconds - stamp_ns)
+    def done(self, stamp_ns: int, source: str = "") -> None:
+        """Count a frame whose results are published; ``source`` is its camera or topic where there are several."""
+        self.statistics.processed(self.get_clock().now().nanoseconds - stamp_ns, source)
 
     def now_ns(self) -> int:
         """Time of the node's clock, nanoseconds."""
@@ -217,7 +254,7 @@ class PerceptionNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """End the worker, then the node."""
-        self._stop()
+        self._stop(EXIT_TIMEOUT_S)
         super().destroy_node()
 
     def _set_up(self) -> None:
@@ -232,15 +269,19 @@ class PerceptionNode(LifecycleNode):
         )
         self._listener = TransformListener(self, self.transforms)
         self.start()
+        period_s = self.parameters.values()["bond_heartbeat_period"]
+        if period_s > 0 and bond.is_available():
+            self._running.append(bond.ManagerBond(self, period_s).end)
 
-    def _stop(self) -> None:
+    def _stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         _call_all(self._running)
+        self.statistics.expect_nothing()
         if self._listener is not None:
             self._listener.destroy()
             self._listener = None
         if self.worker is not None:
             worker, self.worker = self.worker, None
-            if not worker.stop(EXIT_TIMEOUT_S):
+            if not worker.stop(timeout_s):
                 self.get_logger().warning("the worker is still at a frame; its results will be lost")
             self.stop()
         self.transforms.clear()
@@ -267,11 +308,23 @@ class PerceptionNode(LifecycleNode):
                 undo()
             return TransitionCallbackReturn.FAILURE
         except Exception as error:
-            import traceback
-
-            self.get_logger().error(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+            self._log("transition", error)
             return TransitionCallbackReturn.ERROR
         return TransitionCallbackReturn.SUCCESS
+
+    def _LifecycleNodeMixin__on_change_state(self, request: Any, response: Any) -> Any:
+        # rclpy's own lets the exception of an impossible transition end the executor, and with it the node.
+        try:
+            return super()._LifecycleNodeMixin__on_change_state(request, response)  # type: ignore[misc]
+        except RCLError as error:
+            self.get_logger().warning(f"no such transition now: {error}")
+            response.success = False
+            return response
+
+    def _log(self, where: str, error: Exception) -> None:
+        """An error that is a bug comes with its traceback, once a second at most."""
+        text = str(error) if isinstance(error, PerceptionError) else "".join(traceback.format_exception(error))
+        self.get_logger().error(f"{where}: {text}", throttle_duration_sec=1.0)
 
     @contextlib.contextmanager
     def _logged_errors(self) -> Any:
@@ -280,10 +333,26 @@ class PerceptionNode(LifecycleNode):
         except PerceptionError as error:
             self.get_logger().error(f"not ready yet: {error}")
 
-    def _wake_worker(self) -> None:
+    def _activity(self) -> Activity | None:
         worker = self.worker
-        if worker is not None:
+        if worker is None:
+            return None
+        return Activity(self.parameters.values()["input_timeout"], worker.busy_s)
+
+    def _all_details(self) -> Mapping[str, Any]:
+        listener = self._listener
+        if listener is None or not listener.rejected:
+            return self.details()
+        rejected = {"transforms rejected": listener.rejected, "last transform rejected": listener.last_error}
+        return {**self.details(), **rejected}
+
+    def _wake_worker(self) -> None:
+        for worker in self._workers():
             worker.wake()
+
+    def _workers(self) -> list[FrameWorker]:
+        worker = self.worker
+        return self._further_workers + ([] if worker is None else [worker])
 
     # Parameters and clock.
 
@@ -291,14 +360,16 @@ class PerceptionNode(LifecycleNode):
         changes = {parameter.name: parameter.value for parameter in parameters}
         try:
             self.parameters.check_changes(changes, fixed=self._configured)  # pyright: ignore[reportArgumentType]
+            self.check_parameters(changes)  # pyright: ignore[reportArgumentType]
         except PerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def _on_parameters_set(self, parameters: list[Parameter]) -> None:
         names = {parameter.name for parameter in parameters}
-        if self.worker is not None and "transform_timeout" in names:
-            self.worker.timeout_s = self.get_parameter("transform_timeout").value  # pyright: ignore[reportAttributeAccessIssue]
+        if "transform_timeout" in names:
+            for worker in self._workers():
+                worker.timeout_s = self.get_parameter("transform_timeout").value  # pyright: ignore[reportAttributeAccessIssue]
         if self._configured:
             self.parameters_changed(names)  # pyright: ignore[reportArgumentType]
 
@@ -318,53 +389,12 @@ class PerceptionNode(LifecycleNode):
     def clear_buffers(self, why: str) -> None:
         """Forget waiting frames and moving transforms; the map stays."""
         self.transforms.clear()
-        if self.worker is not None:
-            self.worker.clear()
+        for worker in self._workers():
+            worker.clear()
         self.forget()
         self.get_logger().warning(f"{why}: waiting frames and transforms are forgotten, the map is kept")
-
-
-def run_node(node_class: Callable[[], Node], arguments: list[str] | None = None) -> int:
-    """Run a node until it is told to end; the ``main`` of every executable.
-
-    Returns:
-        Exit code: 0 after SIGINT, SIGTERM or a shutdown, 1 when the node could not be made.
-    """
-    # While the node loads there is nothing to save, and compilers do not like to be interrupted; afterwards rclpy's
-    # handlers wake the executor.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))
-    node = None
-    try:
-        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-        node = node_class()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        install_signal_handlers(SignalHandlerOptions.ALL)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException, SystemExit):
-        pass
-    except (PerceptionError, RCLError) as error:
-        rclpy.logging.get_logger("perception").fatal(" ".join(str(error).split()))  # pyright: ignore[reportAttributeAccessIssue]
-        return 1
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()  # pyright: ignore[reportPrivateImportUsage]
-    return 0
 
 
 def _call_all(actions: list[Callable[[], Any]]) -> None:
     while actions:
         actions.pop()()
-
-
-def _on_new(callback: Callable[[], None]) -> Callable[[Any], None]:
-    def matched(info: Any) -> None:
-        if info.current_count_change > 0:
-            callback()
-
-    return matched

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from perception.config import (
     BoxConfig,
+    Checked,
     CloudConfig,
     CloudFilterConfig,
     CostmapConfig,
@@ -14,7 +15,6 @@ from perception.config import (
     OctomapConfig,
     OctomapServerConfig,
     SegmentationConfig,
-    Checked,
     param,
 )
 from perception.ros.map_config import (
@@ -24,6 +24,8 @@ from perception.ros.map_config import (
     LocalMapConfig,
     MapOutputConfig,
 )
+from perception.ros.sensor_config import BudgetConfig, CamerasConfig, CloudInputConfig, ObstacleConfig
+from perception.self_filter import SelfFilterConfig
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,6 @@ class LabelInputConfig(Checked):
         "", "What incoming labels mean: a shipped set or a YAML file; empty takes label_info and the set that fits it"
     )
     use_confidence: bool = param(True, "Wait for label_confidence; if false, labels count as certain")
-
-
-@dataclass(frozen=True)
-class CloudInputConfig(Checked):
-    """How clouds come in."""
-
-    min_range: float = param(0.0, "Points of cloud_in nearer than this to the sensor are ignored, m", 0.0)
 
 
 @dataclass(frozen=True)
@@ -84,6 +79,10 @@ GROUPS: dict[str, tuple[type, str]] = {
     "label_input": (LabelInputConfig, ""),
     "cloud_filter": (CloudFilterConfig, ""),
     "cloud_input": (CloudInputConfig, ""),
+    "cameras": (CamerasConfig, ""),
+    "obstacles": (ObstacleConfig, "obstacles."),
+    "self_filter": (SelfFilterConfig, "self_filter."),
+    "budget": (BudgetConfig, "budget."),
     "output": (MapOutputConfig, ""),
     "jump": (JumpConfig, "map_jump."),
     "grid": (CostmapGridConfig, "costmap."),
@@ -105,6 +104,10 @@ CHANGEABLE = (
     "input_timeout",
     "transform_timeout",
     "min_range",
+    "no_return",
+    "scan_no_return",
+    "obstacles.",
+    "budget.",
     "segmentation.min_confidence",
     "max_depth",
     "point_cloud_",

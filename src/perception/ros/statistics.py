@@ -14,8 +14,8 @@ WINDOW_S = 5.0
 """Rates and recent drops are of this long."""
 LATENCY_SAMPLES = 512
 
-HARMLESS = frozenset({"superseded"})
-"""Drops that are no fault: a newer frame took the place of one that had not been started."""
+HARMLESS = frozenset({"superseded", "budget", "standing_still"})
+"""Drops that are no fault: a newer frame took the place of one that had not been started, or it was not wanted."""
 REASONS = {
     "superseded": "a newer frame was there first",
     "no_tf": "no transform connects the frames",
@@ -30,6 +30,11 @@ REASONS = {
     "malformed": "the message contradicts itself",
     "wrong_size": "the size is not that of camera_info",
     "wrong_frame": "depth and image have different frames, yet depth_registered is true",
+    "not_registered": "depth has another calibration than image, yet depth_registered is true",
+    "stale": "the frame waited longer than budget.max_age",
+    "budget": "budget.max_rate or budget.max_load leaves no time for it",
+    "standing_still": "the sensor has not moved since the last frame (budget.still_distance)",
+    "map_jump": "the localization jumped, and map_jump.policy is pause",
     "invalid": "the content is not usable",
     "internal": "an error in this program, see the log",
 }
@@ -49,7 +54,12 @@ class Snapshot:
         recent_drops: drops by reason, lately.
         details: the last message of each reason.
         latency_ms: (p50, p95) from stamp to publication, None before the first frame.
-        idle_s: seconds since the last message, None before the first.
+        silent_s: seconds without a message, by topic that should bring some; counted from the subscription at first.
+        names: full names of these topics.
+        mismatched: what a publisher offers less than is asked for, by topic.
+        faults: lasting troubles by name, as told with :meth:`Statistics.fault`.
+        sources: where there are several cameras or topics: what became of the frames of each since the start,
+            "processed" or a reason, with their numbers.
     """
 
     received: dict[str, int]
@@ -60,7 +70,11 @@ class Snapshot:
     recent_drops: dict[str, int]
     details: dict[str, str]
     latency_ms: tuple[float, float] | None
-    idle_s: float | None
+    silent_s: dict[str, float]
+    names: dict[str, str]
+    mismatched: dict[str, str]
+    faults: dict[str, str]
+    sources: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,29 +87,61 @@ class Statistics:
     _events: deque[tuple[float, str, str]] = field(default_factory=deque)
     _latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_SAMPLES))
     _processed: int = 0
-    _last_input: float | None = None
+    _last_input: dict[str, float] = field(default_factory=dict)
+    _names: dict[str, str] = field(default_factory=dict)
+    _mismatched: dict[str, str] = field(default_factory=dict)
+    _faults: dict[str, str] = field(default_factory=dict)
+    _sources: dict[str, Counter[str]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+
+    def expect(self, topic: str, name: str = "") -> None:
+        """From now on messages should come; ``name`` is the topic's full name."""
+        with self._lock:
+            self._names[topic], self._last_input[topic] = name or topic, monotonic()
+
+    def expect_nothing(self) -> None:
+        """No messages should come any more."""
+        with self._lock:
+            self._names.clear()
+            self._last_input.clear()
+            self._mismatched.clear()
+
+    def mismatch(self, topic: str, text: str) -> None:
+        """A publisher of a topic cannot serve the subscription."""
+        with self._lock:
+            self._mismatched[topic] = text
+
+    def fault(self, name: str, text: str = "") -> None:
+        """Something is wrong until told otherwise: with an empty text."""
+        with self._lock:
+            self._faults.pop(name, None)
+            if text:
+                self._faults[name] = text
 
     def received(self, topic: str) -> None:
         """A message came."""
         with self._lock:
             self._received[topic] += 1
-            self._last_input = monotonic()
+            if topic in self._last_input:
+                self._last_input[topic] = monotonic()
             self._event("received", topic)
 
-    def dropped(self, reason: str, detail: str = "", count: int = 1) -> None:
-        """Frames were given up, for one of ``REASONS``."""
+    def dropped(self, reason: str, detail: str = "", source: str = "") -> None:
+        """A frame was given up, for one of ``REASONS``; ``source`` is the camera or topic where there are several."""
         with self._lock:
-            self._drops[reason] += count
+            self._drops[reason] += 1
             if detail:
-                self._details[reason] = detail
-            for _ in range(count):
-                self._event("dropped", reason)
+                self._details[reason] = f"{source}: {detail}" if source else detail
+            if source:
+                self._sources.setdefault(source, Counter())[reason] += 1
+            self._event("dropped", reason)
 
-    def processed(self, latency_ns: int) -> None:
+    def processed(self, latency_ns: int, source: str = "") -> None:
         """A frame is done, this long after its stamp."""
         with self._lock:
             self._processed += 1
+            if source:
+                self._sources.setdefault(source, Counter())["processed"] += 1
             self._latency_ms.append(latency_ns / 1e6)
             self._event("processed", "")
 
@@ -114,7 +160,11 @@ class Statistics:
                 recent_drops={name: count for (kind, name), count in kinds.items() if kind == "dropped"},
                 details=dict(self._details),
                 latency_ms=_percentiles(latencies) if latencies.size else None,
-                idle_s=None if self._last_input is None else monotonic() - self._last_input,
+                silent_s={topic: monotonic() - last for topic, last in self._last_input.items()},
+                names=dict(self._names),
+                mismatched=dict(self._mismatched),
+                faults=dict(self._faults),
+                sources={name: dict(counts) for name, counts in self._sources.items()},
             )
 
     def _event(self, kind: str, name: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
@@ -13,6 +14,19 @@ from perception.ros.conversions import stamp_to_ns, transform_stamped_to_transfo
 from perception.tf_buffer import TransformBuffer
 
 QUEUE_DEPTH = 100
+
+
+class WatchedTransforms(TransformBuffer):
+    """A transform buffer that tells when something came."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__()
+        self._tell = changed
+
+    def insert(self, *args: Any, **kwargs: Any) -> None:
+        """As TransformBuffer's."""
+        super().insert(*args, **kwargs)
+        self._tell()
 
 
 class TransformListener:

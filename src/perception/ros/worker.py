@@ -14,7 +14,7 @@ from perception.errors import InputError, TransformError
 
 Task = Callable[[], None]
 MAX_PENDING = 16
-"""Frames that may wait for transforms at the same time."""
+"""Frames of one source that may wait for transforms at the same time."""
 
 
 class FrameWorker:
@@ -23,11 +23,13 @@ class FrameWorker:
     Frames wait here for their transforms, each for its own time, so transforms that are always late delay frames but
     lose none. There is no polling: the thread sleeps until a frame, a transform, a task or a deadline comes.
 
+    Frames with an attribute ``source`` supersede those of the same source only; sources take turns.
+
     Args:
         resolve: gives what a frame needs, its transforms; raises TransformError as long as it has to wait. Must be
             quick.
         process: does the work with a frame and what it needs; may raise InputError.
-        dropped: called with a reason (see ``statistics.REASONS``) and a message for each frame given up.
+        dropped: called with a reason (see ``statistics.REASONS``), a message and the source of each frame given up.
         timeout_s: how long a frame may wait; may be changed.
         is_ending: whether the program ends, so that what fails now is no news.
     """
@@ -36,7 +38,7 @@ class FrameWorker:
         self,
         resolve: Callable[[Any], Any],
         process: Callable[[Any, Any], None],
-        dropped: Callable[[str, str], None],
+        dropped: Callable[[str, str, str], None],
         timeout_s: float = 0.0,
         is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -44,18 +46,28 @@ class FrameWorker:
         self._resolve, self._process, self._dropped = resolve, process, dropped
         self._is_ending = is_ending
         self._pending: deque[tuple[float, Any]] = deque()
+        self._turns: dict[str, int] = {}
         self._tasks: deque[Task] = deque()
         self._condition = Condition()
         self._running = True
+        self._began: float | None = None
         self._thread = Thread(target=self._run, name="frame worker", daemon=True)
         self._thread.start()
+
+    @property
+    def busy_s(self) -> float:
+        """How long the thread has been at its present job, seconds; 0 while it waits."""
+        began = self._began
+        return 0.0 if began is None else monotonic() - began
 
     def submit(self, frame: Any) -> None:
         """Hand over a frame; never blocks for long."""
         with self._condition:
-            if len(self._pending) == MAX_PENDING:
-                self._pending.popleft()
-                self._dropped("superseded", "")
+            source = source_of(frame)
+            mine = [item for item in self._pending if source_of(item[1]) == source]
+            if len(mine) == MAX_PENDING:
+                self._pending.remove(mine[0])
+                self._dropped("superseded", "", source)
             self._pending.append((monotonic() + self.timeout_s, frame))
             self._condition.notify()
 
@@ -97,40 +109,62 @@ class FrameWorker:
                     self._condition.wait(self._time_left())
                 if job is None or not self._running:
                     return
-            self._do(job)
+            self._began = monotonic()
+            self._run_job(*job)
+            self._began = None
 
-    def _next(self) -> Task | None:
+    def _next(self) -> tuple[Task, str] | None:
         if self._tasks:
-            return self._tasks.popleft()
-        now, waiting = monotonic(), deque()
+            return self._tasks.popleft(), ""
+        ready = self._newest_ready()
+        if not ready:
+            return None
+        # The source that has waited longest for its turn.
+        source = min(ready, key=lambda name: self._turns.get(name, 0))
+        self._turns[source] = max(self._turns.values(), default=0) + 1
+        item, needs = ready[source]
+        self._pending = deque(other for other in self._pending if other is not item)
+        frame = item[1]
+        return lambda: self._process(frame, needs), source
+
+    def _newest_ready(self) -> dict[str, tuple[tuple[float, Any], Any]]:
+        """For each source its newest frame whose needs are known; drops older ones and those that waited too long."""
+        now, kept = monotonic(), deque()
+        ready: dict[str, tuple[tuple[float, Any], Any]] = {}
         while self._pending:
-            deadline, frame = self._pending.pop()
+            item = deadline, frame = self._pending.pop()
+            source = source_of(frame)
+            if source in ready:
+                self._dropped("superseded", "", source)
+                continue
             try:
-                needs = self._resolve(frame)
+                ready[source] = item, self._resolve(frame)
             except TransformError as error:
                 if error.reason == "extrapolation_past" or now >= deadline:
-                    self._dropped(error.reason, str(error))
-                else:
-                    waiting.appendleft((deadline, frame))
-                continue
-            for _ in range(len(self._pending)):
-                self._dropped("superseded", "")
-            self._pending = waiting
-            return lambda: self._process(frame, needs)
-        self._pending = waiting
-        return None
+                    self._dropped(error.reason, str(error), source)
+                    continue
+            kept.appendleft(item)
+        self._pending = kept
+        return ready
 
     def _time_left(self) -> float | None:
         return max(self._pending[0][0] - monotonic(), 0.001) if self._pending else None
 
-    def _do(self, job: Task) -> None:
+    def _run_job(self, job: Task, source: str) -> None:
         try:
             job()
         except InputError as error:
-            self._dropped(getattr(error, "reason", "invalid"), str(error))
+            if self._running:
+                self._dropped(getattr(error, "reason", "invalid"), str(error), source)
         except Exception as error:
-            if self._is_ending():
+            # What a frame needs may be gone already when the node stopped meanwhile.
+            if not self._running or self._is_ending():
                 return
             # One bad frame must not end the node; the traceback makes the bug findable.
             logging.getLogger(__name__).exception("error in the frame worker")
-            self._dropped("internal", f"{type(error).__name__}: {error}")
+            self._dropped("internal", f"{type(error).__name__}: {error}", source)
+
+
+def source_of(frame: Any) -> str:
+    """Name of the camera or topic that a frame comes from; empty where there is only one."""
+    return getattr(frame, "source", "")
