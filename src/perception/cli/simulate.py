@@ -11,10 +11,9 @@ from perception.errors import InputError
 
 if TYPE_CHECKING:
     from perception.simulation.drive import Drive, DriveOptions
+    from perception.simulation.scenarios import SceneOptions
 
-WORLD_SUFFIXES = (".world", ".sdf")
 BAG_SUFFIXES = (".mcap", ".bag")
-MOVING = ("none", "box", "person", "doors")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -28,7 +27,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "scene",
         help="house (furnished, from --seed; needs the furniture package), boxes (plain, needs no graphics library), "
-        "or an SDF world with meshes (.world, .sdf)",
+        "an SDF world with meshes (.world, .sdf), or a folder with one",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder of the frames or of the bag; must be new")
     parser.add_argument(
@@ -43,6 +42,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--size", default="640x480", metavar="WIDTHxHEIGHT", help="of the images (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the scene, the way and the noise")
+    parser.add_argument(
+        "--views",
+        type=int,
+        help="in place of a drive, so many random views of many houses with their labels, to train networks on: "
+        "folders images and labels",
+    )
+    parser.add_argument("--views-per-house", type=int, default=25, help="default: %(default)s")
     _add_scene_arguments(parser.add_argument_group("scene"))
     _add_sensor_arguments(parser.add_argument_group("robot and sensor"))
     _add_bag_arguments(parser.add_argument_group("bag"))
@@ -51,9 +57,20 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def _add_scene_arguments(group: Any) -> None:
     group.add_argument("--rooms", type=int, help="of a house (default: 3 to 6)")
+    group.add_argument(
+        "--variety",
+        choices=("usual", "wide"),
+        default="usual",
+        help="wide: houses with unusual rooms, materials and light as well, to train networks on",
+    )
     group.add_argument("--classes", default="aws_small_house", help="class map of a world: a shipped one, or YAML file")
     group.add_argument("--models", action="append", default=[], help="folder where a world's models are looked for")
-    group.add_argument("--moving", choices=MOVING, default="none", help="something that moves (default: %(default)s)")
+    group.add_argument(
+        "--moving",
+        choices=("none", "box", "person", "doors"),
+        default="none",
+        help="something that moves (default: %(default)s)",
+    )
 
 
 def _add_sensor_arguments(group: Any) -> None:
@@ -82,17 +99,12 @@ def run(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
     if arguments.output.exists() and (not arguments.output.is_dir() or any(arguments.output.iterdir())):
         raise InputError(f"{arguments.output}: expected a new or empty folder, got one with something in it")
-    if arguments.scene == "boxes":
-        from perception.simulation.boxes import BoxRoom
-        from perception.simulation.drive import drive_around
+    if arguments.views is not None:
+        return _views(arguments)
+    from perception.simulation.scenarios import drawing, plan
 
-        return _record(drive_around(BoxRoom.generate(arguments.seed), options), arguments)
-    from perception.simulation.drive import drive_through
-    from perception.simulation.renderer import Renderer
-
-    scene = _scene(arguments)
-    with Renderer(scene, options.samples) as renderer:
-        return _record(drive_through(scene, renderer, options), arguments)
+    with drawing(plan(_scene(arguments), options)) as drive:
+        return _record(drive, arguments)
 
 
 def _options(arguments: argparse.Namespace) -> DriveOptions:
@@ -100,14 +112,12 @@ def _options(arguments: argparse.Namespace) -> DriveOptions:
     from perception.simulation.sensor import DepthSensor
     from perception.simulation.trajectory import RobotModel
 
-    width, separator, height = arguments.size.partition("x")
-    if not separator or not width.isdigit() or not height.isdigit():
-        raise InputError(f"--size: expected WIDTHxHEIGHT, got {arguments.size!r}")
+    width, height = _size(arguments)
     return DriveOptions(
         frames=arguments.frames,
         rate=arguments.rate,
-        width=int(width),
-        height=int(height),
+        width=width,
+        height=height,
         camera_height=arguments.camera_height,
         camera_pitch_deg=arguments.camera_pitch,
         seed=arguments.seed,
@@ -119,26 +129,49 @@ def _options(arguments: argparse.Namespace) -> DriveOptions:
     )
 
 
-def _scene(arguments: argparse.Namespace) -> Any:
-    """The scene that the arguments name, with what moves in it."""
-    from perception.simulation.moving import KINDS, with_crossing
+def _size(arguments: argparse.Namespace) -> tuple[int, int]:
+    width, separator, height = arguments.size.partition("x")
+    if not separator or not width.isdigit() or not height.isdigit():
+        raise InputError(f"--size: expected WIDTHxHEIGHT, got {arguments.size!r}")
+    return int(width), int(height)
 
-    if arguments.scene == "house":
-        from perception.simulation.houses import generate_house
 
-        scene = generate_house(
-            arguments.seed, rooms=arguments.rooms, people=False, moving_doors=arguments.moving == "doors"
-        ).scene
-    elif Path(arguments.scene).suffix in WORLD_SUFFIXES:
-        from perception.simulation.class_map import ClassMap
-        from perception.simulation.sdf import load_world
+def _views(arguments: argparse.Namespace) -> int:
+    """Random views of houses in place of a drive."""
+    from tqdm import tqdm
 
-        scene = load_world(arguments.scene, ClassMap.load(arguments.classes), tuple(arguments.models))
-    else:
-        raise InputError(
-            f"scene: expected house, boxes or a file {' or '.join(WORLD_SUFFIXES)}, got {arguments.scene!r}"
-        )
-    return with_crossing(scene, arguments.moving, arguments.seed) if arguments.moving in KINDS else scene
+    from perception.simulation.view_sets import ViewSetOptions, write_view_set
+
+    if arguments.scene != "house":
+        raise InputError(f"--views: expected the scene house, got {arguments.scene!r}")
+    width, height = _size(arguments)
+    options = ViewSetOptions(
+        views=arguments.views,
+        per_house=arguments.views_per_house,
+        width=width,
+        height=height,
+        seed=arguments.seed,
+        variety=arguments.variety,
+        samples=arguments.samples,
+    )
+    with tqdm(total=options.views, desc="simulate", unit="view") as bar:
+        count = write_view_set(arguments.output, options, lambda count: bar.update(count - int(bar.n)) and None)
+    print(f"{count} views in {arguments.output}")
+    return 0
+
+
+def _scene(arguments: argparse.Namespace) -> SceneOptions:
+    from perception.simulation.scenarios import SceneOptions
+
+    return SceneOptions(
+        arguments.scene,
+        arguments.seed,
+        arguments.rooms or 0,
+        arguments.classes,
+        tuple(arguments.models),
+        arguments.moving,
+        arguments.variety,
+    )
 
 
 def _record(drive: Drive, arguments: argparse.Namespace) -> int:

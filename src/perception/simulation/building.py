@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from perception.geometry import Transform
 from perception.labels import LabelSet
 from perception.simulation import textures
+from perception.simulation.doors import folding_leaves, glazed_leaf
 from perception.simulation.floorplan import FloorPlan, Opening, Wall
 from perception.simulation.poses import pose
 from perception.simulation.primitives import box_parts, quad, surface
 from perception.simulation.scene import Instance, Material, Model, Motion, Part
+from perception.simulation.variety import Variety, happens, pane, plain_wall
 
 WHITE = Material((0.92, 0.92, 0.9, 1.0))
 WALL_TEXTURE, FLOOR_TEXTURE = 1.2, 1.6
@@ -34,12 +36,12 @@ class RoomStyle:
     baseboard: Material | None
 
     @classmethod
-    def random(cls, kind: str, rng: np.random.Generator) -> RoomStyle:
-        """Tiles where it is wet, else what living rooms have."""
+    def random(cls, kind: str, rng: np.random.Generator, pale: bool = False) -> RoomStyle:
+        """Tiles where it is wet, else what living rooms have; walls near white where pale."""
         wet = kind in ("bathroom", "kitchen")
         baseboard = None if kind == "bathroom" else (WHITE if rng.random() < 0.6 else textures.plain(rng))
         return cls(
-            textures.choose(rng, textures.WET_WALLS if wet else textures.WALLS),
+            plain_wall(rng) if pale else textures.choose(rng, textures.WET_WALLS if wet else textures.WALLS),
             textures.choose(rng, textures.WET_FLOORS if wet else textures.FLOORS),
             WHITE if rng.random() < 0.7 else textures.choose(rng, textures.CEILINGS),
             baseboard,
@@ -47,7 +49,12 @@ class RoomStyle:
 
 
 def build(
-    plan: FloorPlan, label_set: LabelSet, rng: np.random.Generator, moving_doors: bool = False
+    plan: FloorPlan,
+    label_set: LabelSet,
+    rng: np.random.Generator,
+    moving_doors: bool = False,
+    variety: Variety | None = None,
+    pale: bool = False,
 ) -> Iterator[Instance]:
     """Everything of a house that is not furniture.
 
@@ -56,15 +63,23 @@ def build(
         label_set: must know wall, floor, ceiling, door, windowpane and curtain.
         rng: chooses materials and how far doors stand open.
         moving_doors: doors swing between closed and open all the time.
+        variety: how much it may differ from usual houses.
+        pale: walls are near white.
     """
-    styles = [RoomStyle.random(room.kind, rng) for room in plan.rooms]
+    variety = variety or Variety()
+    styles = [RoomStyle.random(room.kind, rng, pale) for room in plan.rooms]
+    open_above = happens(rng, variety.no_ceiling)
     for i, (room, style) in enumerate(zip(plan.rooms, styles, strict=True)):
         x, y = (room.upper - room.lower).tolist()
         low = (*room.lower.tolist(), 0.0)
-        floor = quad(low, (x, 0, 0), (0, y, 0), style.floor, FLOOR_TEXTURE)
+        scale = FLOOR_TEXTURE
+        if variety.texture_scale[0] < variety.texture_scale[1]:
+            scale *= float(rng.uniform(*variety.texture_scale))
+        floor = quad(low, (x, 0, 0), (0, y, 0), style.floor, scale)
         ceiling = quad((low[0], low[1], plan.height), (x, 0, 0), (0, y, 0), style.ceiling, FLOOR_TEXTURE)
         yield Instance(f"floor {i}", Model("floor", (floor,)), label_set["floor"].id)
-        yield Instance(f"ceiling {i}", Model("ceiling", (ceiling,)), label_set["ceiling"].id)
+        if not open_above:
+            yield Instance(f"ceiling {i}", Model("ceiling", (ceiling,)), label_set["ceiling"].id)
     for i, wall in enumerate(plan.walls):
         openings = sorted((o for o in plan.openings if o.wall == i), key=lambda o: o.start)
         parts = tuple(_wall_parts(wall, openings, plan, styles))
@@ -72,9 +87,13 @@ def build(
     for i, opening in enumerate(plan.openings):
         wall = plan.walls[opening.wall]
         if opening.kind == "window":
-            yield from _window(f"{i}", opening, wall, plan, label_set, rng)
+            yield from _window(f"{i}", opening, wall, plan, label_set, rng, variety)
         elif opening.kind != "passage":
-            yield from _door(f"{i}", opening, wall, plan, label_set, rng, moving_doors)
+            yield from _door(f"{i}", opening, wall, plan, label_set, rng, moving_doors, variety)
+        elif happens(rng, variety.folding_door):
+            leaves = folding_leaves(opening.start, opening.end, opening.top, rng)
+            model = Model("folding door", tuple(part.transformed(wall_frame(wall)) for part in leaves))
+            yield Instance(f"door folding {i}", model, label_set["door"].id)
 
 
 def wall_frame(wall: Wall) -> NDArray[np.float64]:
@@ -134,17 +153,26 @@ def _baseboard(
 
 
 def _window(
-    name: str, opening: Opening, wall: Wall, plan: FloorPlan, label_set: LabelSet, rng: np.random.Generator
+    name: str,
+    opening: Opening,
+    wall: Wall,
+    plan: FloorPlan,
+    label_set: LabelSet,
+    rng: np.random.Generator,
+    variety: Variety,
 ) -> Iterator[Instance]:
     """Frame and panes that show the outside; sometimes curtains in front."""
     frame = wall_frame(wall)
     width, height = opening.end - opening.start, opening.top - opening.bottom
-    view = textures.choose(rng, (textures.outside,), emission=0.8)
-    pane = quad((opening.start, 0, opening.bottom), (width, 0, 0), (0, 0, height), view)
+    milky = happens(rng, variety.milky_pane)
+    view = pane(rng) if milky else textures.choose(rng, (textures.outside,), emission=0.8)
+    glass = quad((opening.start, 0, opening.bottom), (width, 0, 0), (0, 0, height), view)
     bars = textures.plain(rng, ((0.95, 0.95, 0.93), (0.9, 0.9, 0.88), (0.35, 0.24, 0.16), (0.25, 0.25, 0.27)))
-    parts = [pane]
+    parts = [glass]
     columns, rows = int(rng.integers(1, 4)), int(rng.integers(1, 3))
     bar = 0.045
+    if variety.wide_window > 0:
+        columns, bar = max(columns, int(width / rng.uniform(0.5, 1.3))), float(rng.uniform(0.03, 0.1))
     for x in np.linspace(opening.start, opening.end - bar, columns + 1):
         parts += box_parts((x, -0.03, opening.bottom), (x + bar, 0.03, opening.top), bars)
     for z in np.linspace(opening.bottom, opening.top - bar, rows + 1):
@@ -187,6 +215,7 @@ def _door(
     label_set: LabelSet,
     rng: np.random.Generator,
     moving: bool,
+    variety: Variety,
 ) -> Iterator[Instance]:
     """A casing and a leaf that hangs at the start of the opening and opens toward the second side."""
     frame, half = wall_frame(wall), plan.thickness / 2
@@ -201,9 +230,13 @@ def _door(
     )
     casing = Model("door casing", tuple(part.transformed(frame) for part in parts))
     yield Instance(f"door casing {name}", casing, label_set["door"].id)
-    leaf = _leaf(opening.end - opening.start - 0.09, opening.top - 0.06, wood)
+    extent = opening.end - opening.start - 0.09, opening.top - 0.06
+    leaf = glazed_leaf(*extent, rng) if happens(rng, variety.glazed_door) else _leaf(*extent, wood)
     hinge = (opening.start + 0.045, half, 0.01)
     angle = 0.0 if opening.kind == "entrance" else float(np.deg2rad(rng.uniform(75, 92)))
+    if variety.glazed_door > 0 and rng.random() < 0.4:
+        # Shut, or anything between.
+        angle *= float(rng.choice([0.0, rng.random()]))
     closed = Model("door leaf", tuple(part.transformed(pose(hinge).matrix).transformed(frame) for part in leaf))
     axis = (frame @ (*hinge, 1.0))[:3]
     # The frame of a wall along y is mirrored, which turns the sense of rotation.

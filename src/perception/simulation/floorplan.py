@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.simulation.variety import Variety, happens
+
 MIN_ROOM = 2.5
 """Shortest edge of a room, meters."""
 DOOR_MARGIN = 0.3
@@ -101,16 +103,19 @@ class FloorPlan:
                 yield opening, wall
 
 
-def generate_plan(rng: np.random.Generator, rooms: int | None = None) -> FloorPlan:
+def generate_plan(rng: np.random.Generator, rooms: int | None = None, variety: Variety | None = None) -> FloorPlan:
     """A house of 3 to 6 rooms (or as many as asked), every one of them reachable through doors."""
+    variety = variety or Variety()
     count = int(rng.integers(3, 7)) if rooms is None else rooms
-    size = np.sqrt(count * rng.uniform(13, 18)) * np.array([1.2, 1 / 1.2])
+    size = np.sqrt(count * rng.uniform(*variety.room_area)) * np.array([1.2, 1 / 1.2])
     cells = _split(np.zeros(2), np.round(size, 2), count, rng)
     kinds = _kinds([float(np.prod(upper - lower)) for lower, upper in cells], rng)
     plan_rooms = tuple(Room(kind, *cell) for kind, cell in zip(kinds, cells, strict=True))
     walls = tuple(_walls(plan_rooms))
     height, thickness = float(rng.uniform(2.4, 2.9)), float(rng.uniform(0.1, 0.2))
-    openings = _without_overlap((*_doors(walls, len(plan_rooms), rng), *_windows(walls, plan_rooms, rng)))
+    openings = _without_overlap(
+        (*_doors(walls, len(plan_rooms), rng, variety), *_windows(walls, plan_rooms, rng, variety))
+    )
     return FloorPlan(plan_rooms, walls, openings, height, thickness)
 
 
@@ -167,7 +172,7 @@ def _walls(rooms: tuple[Room, ...]) -> Iterator[Wall]:
                 yield Wall(axis, float(room.upper[across]), *span, (i, -1))
 
 
-def _doors(walls: tuple[Wall, ...], rooms: int, rng: np.random.Generator) -> Iterator[Opening]:
+def _doors(walls: tuple[Wall, ...], rooms: int, rng: np.random.Generator, variety: Variety) -> Iterator[Opening]:
     """A door in every wall of a random spanning tree, some more, and an entrance from outside."""
     reached = list(range(rooms))
 
@@ -181,7 +186,7 @@ def _doors(walls: tuple[Wall, ...], rooms: int, rng: np.random.Generator) -> Ite
         first, second = (root(side) for side in walls[i].sides)
         if first != second or rng.random() < 0.25:
             reached[first] = second
-            yield _door(walls[i], i, rng)
+            yield _door(walls[i], i, rng, variety)
     outer = [i for i in wide if walls[i].exterior]
     if outer:
         i = int(rng.choice(outer))
@@ -189,8 +194,12 @@ def _doors(walls: tuple[Wall, ...], rooms: int, rng: np.random.Generator) -> Ite
         yield Opening("entrance", i, start, start + 0.95, 0.0, 2.1)
 
 
-def _door(wall: Wall, index: int, rng: np.random.Generator) -> Opening:
+def _door(wall: Wall, index: int, rng: np.random.Generator, variety: Variety) -> Opening:
     room = wall.length - 2 * DOOR_MARGIN
+    if room > 1.3 and happens(rng, variety.open_plan):
+        width = float(rng.uniform(1.2, min(4.5, room)))
+        start = float(rng.uniform(wall.start + DOOR_MARGIN, wall.end - DOOR_MARGIN - width))
+        return Opening("passage", index, start, start + width, 0.0, float(rng.uniform(2.05, 2.35)))
     passage = room > 1.3 and rng.random() < 0.35
     width = float(rng.uniform(1.2, min(2.2, room)) if passage else rng.uniform(0.8, 0.9))
     start = float(rng.uniform(wall.start + DOOR_MARGIN, wall.end - DOOR_MARGIN - width))
@@ -198,13 +207,17 @@ def _door(wall: Wall, index: int, rng: np.random.Generator) -> Opening:
     return Opening("passage" if passage else "door", index, start, start + width, 0.0, top)
 
 
-def _windows(walls: tuple[Wall, ...], rooms: tuple[Room, ...], rng: np.random.Generator) -> Iterator[Opening]:
+def _windows(
+    walls: tuple[Wall, ...], rooms: tuple[Room, ...], rng: np.random.Generator, variety: Variety
+) -> Iterator[Opening]:
     for i, wall in enumerate(walls):
         room = rooms[max(wall.sides)]
         if not wall.exterior or wall.length < 2.4 or rng.random() < 0.2:
             continue
         small = room.kind in ("bathroom", "kitchen")
         width = float(rng.uniform(0.7, 1.0) if small else rng.uniform(1.0, min(2.2, wall.length - 1.2)))
+        if not small and happens(rng, variety.wide_window):
+            width = float(rng.uniform(0.5, 1.0) * (wall.length - 1.2))
         start = float(rng.uniform(wall.start + 0.5, wall.end - 0.5 - width))
         bottom = float(rng.uniform(1.1, 1.3) if small else rng.choice([0.1, 0.8, 0.9]))
         yield Opening("window", i, start, start + width, bottom, float(rng.uniform(2.0, 2.2)))

@@ -16,9 +16,7 @@ from perception.simulation.placing import Place, RoomPlacer, footprint
 from perception.simulation.poses import pose
 from perception.simulation.primitives import box_parts
 from perception.simulation.scene import Instance, Material, Model, Part
-
-MAX_BYTES = 1_500_000
-"""Finer models are left away: they cost more to draw than they show."""
+from perception.simulation.variety import Variety, happens, near_white, repainted
 
 
 @dataclass(frozen=True)
@@ -121,10 +119,21 @@ class Furnisher:
         catalog: what there is.
         rng: source of randomness.
         people: let people stand about.
+        variety: how much the pieces differ from the catalog's.
+        pale: they are near white.
     """
 
-    def __init__(self, plan: FloorPlan, catalog: FurnitureCatalog, rng: np.random.Generator, people: bool) -> None:
+    def __init__(
+        self,
+        plan: FloorPlan,
+        catalog: FurnitureCatalog,
+        rng: np.random.Generator,
+        people: bool,
+        variety: Variety | None = None,
+        pale: bool = False,
+    ) -> None:
         self._plan, self._catalog, self._rng, self._people = plan, catalog, rng, people
+        self._variety, self._pale = variety or Variety(), pale
         self._labels = catalog.class_map.label_set
         self._count = 0
         self.used: dict[str, CatalogItem] = {}
@@ -263,7 +272,11 @@ class Furnisher:
         room = placer.room
         size = self._rng.uniform(0.35, 0.6, 2) * (room.upper - room.lower)
         middle = (room.lower + room.upper) / 2 + self._rng.uniform(-0.3, 0.3, 2)
-        weave = textures.choose(self._rng, (textures.rug, textures.rug, textures.carpet, textures.fabric))
+        if happens(self._rng, self._variety.plain_rug):
+            color = near_white(self._rng) if self._rng.random() < 0.5 else self._rng.uniform(0.05, 0.9, 3).tolist()
+            weave = Material((*color, 1.0))
+        else:
+            weave = textures.choose(self._rng, (textures.rug, textures.rug, textures.carpet, textures.fabric))
         low, high = middle - size / 2, middle + size / 2
         parts = box_parts((*low, 0.001), (*high, 0.012), weave)
         yield self._instance("rug", Model("rug", parts), self._labels["rug"].id, np.eye(4))
@@ -277,7 +290,7 @@ class Furnisher:
             if (item.name in names if names is not None else self._labels.name_of(item.label) == wish.kind)
             and wish.category in ("", item.category)
             and wish.size[0] <= max(item.size[:2]) <= wish.size[1]
-            and item.bytes <= MAX_BYTES
+            and item.bytes <= self._variety.max_bytes
             and item.size[2] < self._plan.height - 0.05
             and not item.name.startswith(("Lying", "Sitting"))
         ]
@@ -288,7 +301,10 @@ class Furnisher:
     ) -> Iterator[Instance]:
         self.used[item.id] = item
         model = self._catalog.model(item)
-        if self._rng.random() < 0.35 and self._labels.name_of(item.label) != "person":
+        thing = self._labels.name_of(item.label) != "person"
+        if thing and happens(self._rng, self._variety.repaint):
+            model = repainted(model, self._rng, self._pale)
+        elif self._rng.random() < 0.35 and thing:
             model = _tinted(model, self._rng)
         matrix = pose((*position, elevation), yaw=yaw).matrix
         yield self._instance(item.name, model, item.label, matrix)

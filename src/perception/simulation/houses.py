@@ -12,6 +12,7 @@ from perception.simulation.floorplan import FloorPlan, generate_plan
 from perception.simulation.furnishing import Furnisher
 from perception.simulation.furniture import FurnitureCatalog
 from perception.simulation.scene import Light, Scene
+from perception.simulation.variety import Variety, happens, variety_named
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ def generate_house(
     rooms: int | None = None,
     people: bool = True,
     moving_doors: bool = False,
+    variety: str = "usual",
 ) -> House:
     """A house of several rooms with doors, windows, lamps and furniture; the same seed gives the same house.
 
@@ -37,21 +39,25 @@ def generate_house(
         rooms: how many; None lets the seed choose 3 to 6.
         people: let people stand about.
         moving_doors: doors swing open and shut.
+        variety: "usual", or "wide" for training: unusual rooms, materials and light as well.
 
     Raises:
+        InputError: no such variety.
         MissingDependencyError: the furniture is not installed.
     """
     catalog = catalog or FurnitureCatalog()
+    chances = variety_named(variety)
     rng = np.random.default_rng(seed)
-    plan = generate_plan(rng, rooms)
+    plan = generate_plan(rng, rooms, chances)
     label_set = catalog.class_map.label_set
-    instances = list(build(plan, label_set, rng, moving_doors))
-    furnisher = Furnisher(plan, catalog, rng, people)
+    pale = happens(rng, chances.pale)
+    instances = list(build(plan, label_set, rng, moving_doors, chances, pale))
+    furnisher = Furnisher(plan, catalog, rng, people, chances, pale)
     for room in range(len(plan.rooms)):
         instances += furnisher.furnish(room)
     daylight = rng.uniform(0.35, 1.0)
     scene = Scene(
-        name=f"house_{seed}",
+        name=f"house_{seed}" if variety == "usual" else f"{variety}_house_{seed}",
         label_set=label_set,
         instances=tuple(instances),
         lights=tuple(_lights(plan, daylight, rng)),
@@ -60,7 +66,23 @@ def generate_house(
         ),
         attribution=tuple(sorted(item.attribution for item in furnisher.used.values())),
     )
-    return House(scene, plan)
+    return House(_relit(scene, chances, rng), plan)
+
+
+def _relit(scene: Scene, variety: Variety, rng: np.random.Generator) -> Scene:
+    """The scene in other light and before another background, where houses vary."""
+    low, high = variety.light
+    if low == high:
+        return scene
+    around, lamps = rng.uniform(low, high, 2)
+    lights = tuple(replace(light, color=tuple(lamps * value for value in light.color)) for light in scene.lights)
+    background = np.clip(rng.uniform(0.3, 1.0) * np.array([rng.uniform(0.7, 1), rng.uniform(0.85, 1), 1.0]), 0, 1)
+    return replace(
+        scene,
+        lights=lights if rng.random() < 0.85 else (),
+        ambient=tuple(around * value + 0.25 * (around - low) for value in scene.ambient),
+        background=tuple(background.tolist()),
+    )
 
 
 def without_people(scene: Scene) -> Scene:
