@@ -20,6 +20,8 @@ MAX_KEPT = 8
 NO_LABEL = 65535
 MAX_CLASSES = 65535
 CONFIDENCE_MAX = 0.99
+UNIT = 1 << 30
+"""Full confidence of one point. Confidences are summed as whole numbers: the order of points does not matter."""
 
 
 @inlined
@@ -32,36 +34,33 @@ def vote_weight(confidence, num_classes):
 
 
 @inlined
-def elect(run, following, tags, counts, sums, class_sums, class_counts):
+def elect(row, entries, class_sums, class_counts):
     """Winner of one voxel and its mean confidence.
 
     Args:
-        run: first of the voxel's runs of points.
-        following: (R,) int32 next run of the same voxel, -1 at the end.
-        tags: (R,) uint32, class in the low 16 bits, NO_LABEL for points without one.
-        counts: (R,) int32 points of each run.
-        sums: (R,) float64 summed confidence of each run.
-        class_sums: (C,) float64 zeros, zeros again on return.
+        row: the voxel's first entry.
+        entries: see scan.Entries.
+        class_sums: (C,) int64 zeros, zeros again on return.
         class_counts: (C,) int64 likewise.
 
     Returns:
         class (NO_LABEL when no point had one), mean confidence.
     """
-    r = run
+    codes, counts, sums, following = entries.codes, entries.counts, entries.sums, entries.next_in_voxel
+    r = row
     if following[r] < 0:
         # By far the most frequent case.
-        label = np.int64(tags[r] & 0xFFFF)
-        return label, (sums[r] / counts[r] if label != NO_LABEL else 0.0)
+        return codes[r] & 0xFFFF, sums[r] / (np.float64(counts[r]) * UNIT)
     while r >= 0:
-        label = tags[r] & 0xFFFF
+        label = codes[r] & 0xFFFF
         if label != NO_LABEL:
             class_sums[label] += sums[r]
             class_counts[label] += counts[r]
         r = following[r]
     winner = np.int64(NO_LABEL)
-    r = run
+    r = row
     while r >= 0:
-        label = np.int64(tags[r] & 0xFFFF)
+        label = codes[r] & 0xFFFF
         if label != NO_LABEL and (
             winner == NO_LABEL
             or class_sums[label] > class_sums[winner]
@@ -69,12 +68,12 @@ def elect(run, following, tags, counts, sums, class_sums, class_counts):
         ):
             winner = label
         r = following[r]
-    mean = class_sums[winner] / class_counts[winner] if winner != NO_LABEL else 0.0
-    r = run
+    mean = class_sums[winner] / (np.float64(class_counts[winner]) * UNIT) if winner != NO_LABEL else 0.0
+    r = row
     while r >= 0:
-        label = tags[r] & 0xFFFF
+        label = codes[r] & 0xFFFF
         if label != NO_LABEL:
-            class_sums[label] = 0.0
+            class_sums[label] = 0
             class_counts[label] = 0
         r = following[r]
     return winner, mean

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perception.errors import InputError
+from perception.mapping.fusion import MAX_CLASSES
 from perception.mapping.insertion import ScanCounts
 from perception.mapping.keys import KEY_END, KEY_ORIGIN
 
@@ -59,10 +61,10 @@ class InsertReport:
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """Points (N, 3) float32; labels (N,) integers of any type and confidence (N,) float32, or empty."""
+    """Points (N, 3) float32; labels (N,) int32 and confidence (N,) float32, or empty."""
 
     points: NDArray[np.float32]
-    labels: NDArray[np.integer]
+    labels: NDArray[np.int32]
     confidence: NDArray[np.float32]
 
 
@@ -105,10 +107,11 @@ def checked_origin(origin: ArrayLike, resolution: float) -> tuple[NDArray[np.flo
     if array.shape != (3,) or array.dtype.kind not in "fiu":
         raise InputError(f"sensor_origin: expected (3,) numbers, got {array.shape} {array.dtype}")
     array = array.astype(np.float32)
-    keys = np.floor(array.astype(np.float64) * (1.0 / resolution)) + KEY_ORIGIN
-    if not ((keys >= 0) & (keys < KEY_END)).all():
+    scaled = [float(x) * (1.0 / resolution) for x in array]
+    x, y, z = (math.floor(part) + KEY_ORIGIN if math.isfinite(part) else -1 for part in scaled)
+    if not (0 <= x < KEY_END and 0 <= y < KEY_END and 0 <= z < KEY_END):
         raise InputError(f"sensor_origin: expected a point within ±{KEY_ORIGIN * resolution:g} m, got {array.tolist()}")
-    return array, (int(keys[0]), int(keys[1]), int(keys[2]))
+    return array, (x, y, z)
 
 
 def checked_box(lower: ArrayLike, upper: ArrayLike, resolution: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -144,7 +147,7 @@ def checked_cloud(points: ArrayLike, labels: ArrayLike | None, confidence: Array
     if labels is None:
         if confidence is not None:
             raise InputError("confidence: expected labels with it, got none")
-        return Cloud(where, np.empty(0, np.uint16), none)
+        return Cloud(where, np.empty(0, np.int32), none)
     if num_classes == 0:
         raise InputError("labels: expected a map with num_classes > 0, got one without classes")
     names = np.asarray(labels)
@@ -153,7 +156,14 @@ def checked_cloud(points: ArrayLike, labels: ArrayLike | None, confidence: Array
     sure = none if confidence is None else np.asarray(confidence)
     if confidence is not None and (sure.shape != names.shape or (sure.dtype.kind != "f" and sure.size)):
         raise InputError(f"confidence: expected {names.shape} floating, got {sure.shape} {sure.dtype}")
-    return Cloud(where, np.ascontiguousarray(names), np.ascontiguousarray(sure, np.float32))
+    return Cloud(where, _narrowed(names), np.ascontiguousarray(sure, np.float32))
+
+
+def _narrowed(labels: NDArray) -> NDArray[np.int32]:
+    """Labels as int32; what does not fit is no class anyhow."""
+    if labels.dtype.itemsize < 4 or labels.dtype == np.int32:
+        return np.ascontiguousarray(labels, np.int32)
+    return np.where((labels >= -1) & (labels <= MAX_CLASSES), labels, -2).astype(np.int32)
 
 
 def make_report(

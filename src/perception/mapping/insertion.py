@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One scan into the map: points → window of bytes → bricks, on two threads.
+"""One scan into the map: points → entries (voxels with votes) → window of bytes → bricks, on two threads.
 
 The window is the box of the rays, one byte per voxel. A scan whose box is larger than `MAX_CELLS` is done in parts,
 split by space; every voxel still gets one update, so the result is the same.
@@ -7,16 +7,18 @@ split by space; every voxel still gets one update, so the result is the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import functools
+import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perception.mapping import parts
 from perception.mapping import scan as scanning
-from perception.mapping.keys import BRICK_VOXELS, KEY_END, KEY_ORIGIN
+from perception.mapping.keys import KEY_END, KEY_ORIGIN, voxels_in
 from perception.mapping.rays import walk_clipped, walk_shares
-from perception.mapping.scan import Runs, Space
+from perception.mapping.scan import Collector, Space
 from perception.mapping.store import BrickStore
 from perception.mapping.threads import run_both
 from perception.mapping.update import update_shard
@@ -24,6 +26,7 @@ from perception.mapping.update_types import Rules
 from perception.mapping.workspace import MAX_CELLS, Workspace
 
 
+@functools.lru_cache(maxsize=16)
 def range_limit(max_range: float) -> np.float32:
     """Largest float32 squared distance whose root is within the longest range."""
     if max_range < 0:
@@ -42,7 +45,7 @@ class Scan:
 
     Attributes:
         points: (N, 3) float32, meters, map frame.
-        labels: (N,) integers of any type, or empty.
+        labels: (N,) int32, or empty.
         confidence: (N,) float32 or empty.
         clear: (M, 3) float32.
         origin: (3,) float32.
@@ -52,7 +55,7 @@ class Scan:
     """
 
     points: NDArray[np.float32]
-    labels: NDArray[np.integer]
+    labels: NDArray[np.int32]
     confidence: NDArray[np.float32]
     clear: NDArray[np.float32]
     origin: NDArray[np.float32]
@@ -96,14 +99,14 @@ class ScanInserter:
     def insert(self, scan: Scan) -> ScanCounts:
         """Insert one scan."""
         counts = ScanCounts()
-        scan, bounds = self._survey(scan, counts)
+        bounds = self._collect(scan, counts)
         reach = self._reach(scan)
-        box = self._box(scan, bounds, reach)
-        if int(np.prod(box[3:])) * BRICK_VOXELS <= MAX_CELLS:
-            self._insert_part(scan, self._space(scan, reach, box), None, counts)
+        box = _box(scan, bounds, reach)
+        if voxels_in(box) <= MAX_CELLS:
+            self._insert_part(scan, box, None, counts)
             counts.parts = 1
         else:
-            self._insert_in_parts(scan, reach, box, counts)
+            self._insert_in_parts(scan, box, counts)
         return counts
 
     def _reach(self, scan: Scan) -> NDArray[np.int64]:
@@ -111,110 +114,73 @@ class ScanInserter:
         if scan.max_range < 0:
             return np.array([0, 0, 0, KEY_END - 1, KEY_END - 1, KEY_END - 1], np.int64)
         radius = scan.max_range + 2 * self.resolution
-        low = np.floor((scan.origin.astype(np.float64) - radius) / self.resolution) + KEY_ORIGIN
-        high = np.floor((scan.origin.astype(np.float64) + radius) / self.resolution) + KEY_ORIGIN
-        return np.clip(np.concatenate([low, high]), 0, KEY_END - 1).astype(np.int64)
+        ends = [(x + sign * radius) / self.resolution + KEY_ORIGIN for sign in (-1, 1) for x in scan.origin.tolist()]
+        return np.array([min(max(math.floor(end), 0), KEY_END - 1) for end in ends], np.int64)
 
-    def _survey(self, scan: Scan, counts: ScanCounts) -> tuple[Scan, NDArray[np.float64]]:
-        """The scan with labels that can be used, and (R, 6) lowest and highest coordinates of parts of it."""
-        limit = np.float32(1.01 * KEY_ORIGIN * self.resolution).view(np.int32)
-        bounds = np.empty((4, 6), np.int32)
-        labels, bad = np.empty(len(scan.labels), np.uint16), np.zeros((2, 3), np.int64)
-        clouds = [(cloud, i == 0) for i, cloud in enumerate((scan.points, scan.clear)) if len(cloud)]
-        for i, (points, labeled) in enumerate(clouds):
-            bits, half = points.reshape(-1).view(np.int32), len(points) // 2
-            names = scan.labels if labeled else scan.labels[:0]
-            rest = (names, scan.confidence, self.num_classes, labels)
-            run_both(
-                scanning.survey,
-                (bits, 0, half, limit, bounds[2 * i], *rest, bad[0] if labeled else bad[0].copy()),
-                (bits, half, len(points), limit, bounds[2 * i + 1], *rest, bad[1] if labeled else bad[1].copy()),
-            )
-        counts.unlabeled, counts.invalid_labels, counts.invalid_confidences = (int(n) for n in bad.sum(axis=0))
-        return replace(scan, labels=labels), scanning.bits_to_float(bounds[: 2 * len(clouds)])
-
-    def _box(self, scan: Scan, bounds: NDArray[np.float64], reach: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Lowest brick and number of bricks per axis of the box of all rays."""
-        origin_key = np.array(scan.origin_key, np.int64)
-        low = np.floor(bounds[:, :3].min(axis=0, initial=np.inf) * (1.0 / self.resolution)) + KEY_ORIGIN
-        high = np.floor(bounds[:, 3:].max(axis=0, initial=-np.inf) * (1.0 / self.resolution)) + KEY_ORIGIN
-        # One voxel more: a ray that misses its end voxel may leave the box by one.
-        low = np.maximum(np.minimum(low, origin_key), reach[:3]) - 1
-        high = np.minimum(np.maximum(high, origin_key), reach[3:]) + 1
-        corners = np.clip(np.stack([low, high]), 0, KEY_END - 1).astype(np.int64) >> 3
-        return np.concatenate([corners[0], corners[1] - corners[0] + 1])
-
-    def _space(self, scan: Scan, reach: NDArray[np.int64], window: NDArray[np.int64]) -> Space:
-        squares = (
-            scanning.axis_squares(scan.origin[axis], window[axis] * 8, window[3 + axis] * 8, self.resolution)
-            for axis in range(3)
-        )
-        return Space(window, reach, *squares, range_limit(scan.max_range), scan.origin_key, 1.0 / self.resolution)  # pyright: ignore[reportCallIssue]
-
-    def _collect(self, scan: Scan, space: Space, with_far: bool, counts: ScanCounts) -> tuple[Runs, ...]:
-        """Runs and ends of the points in a window; far points are counted with it when asked for."""
+    def _collect(self, scan: Scan, counts: ScanCounts) -> NDArray[np.int64]:
+        """Entries of the scan, into the workspace; returns (6,) their lowest and highest keys."""
+        workspace = self.workspace
         half, clear_half = -(-len(scan.points) // 2), -(-len(scan.clear) // 2)
-        self.workspace.prepare(int(np.prod(space.window[3:])) * 512, half, half + clear_half)
-        runs = self.workspace.runs
-        arrays = (scan.points, scan.labels, scan.confidence)
-        run_both(
-            scanning.collect_ends,
-            (*arrays, 0, half, space, with_far, True, runs[0]),
-            (*arrays, half, len(scan.points), space, with_far, True, runs[1]),
-        )
-        invalid = sum(int(one.used[4]) for one in runs)
-        counts.invalid += invalid
-        counts.beyond_range += sum(int(one.used[3]) for one in runs)
+        workspace.prepare_points(half + clear_half)
+        rest = (self.num_classes, 1.0 / self.resolution)
+        clouds = [(scan.points, scan.labels, scan.confidence, half, True)]
         if len(scan.clear):
-            arrays = (scan.clear, scan.labels[:0], scan.confidence[:0])
+            clouds.append((scan.clear, scan.labels[:0], scan.confidence[:0], clear_half, False))
+        first, second = workspace.collectors
+        for points, labels, confidence, middle, marks in clouds:
+            cloud = (points, labels, confidence)
             run_both(
-                scanning.collect_ends,
-                (*arrays, 0, clear_half, space, with_far, False, runs[0]),
-                (*arrays, clear_half, len(scan.clear), space, with_far, False, runs[1]),
+                scanning.collect,
+                (*cloud, 0, middle, *rest, marks, workspace.entries, first),
+                (*cloud, middle, len(points), *rest, marks, workspace.entries, second),
             )
-            counts.clear_invalid += sum(int(one.used[4]) for one in runs) - invalid
-        return runs
+        used = first.used + second.used
+        counts.invalid, counts.clear_invalid = int(used[scanning.INVALID]), int(used[scanning.CLEAR_INVALID])
+        counts.unlabeled, counts.invalid_labels = int(used[scanning.UNLABELED]), int(used[scanning.INVALID_LABELS])
+        counts.invalid_confidences = int(used[scanning.INVALID_CONFIDENCES])
+        low, high = np.minimum(first.bounds, second.bounds)[:3], np.maximum(first.bounds, second.bounds)[3:]
+        return np.concatenate([low, high])
 
-    def _insert_in_parts(
-        self, scan: Scan, reach: NDArray[np.int64], box: NDArray[np.int64], counts: ScanCounts
-    ) -> None:
+    def _insert_in_parts(self, scan: Scan, box: NDArray[np.int64], counts: ScanCounts) -> None:
         """Insert a scan whose box is too large for one window."""
         limit = range_limit(scan.max_range)
-        rays = parts.find_rays(scan.points, scan.clear, scan.origin, self.resolution, scan.max_range, limit)
-        counts.invalid, counts.clear_invalid, counts.beyond_range = rays.invalid, rays.clear_invalid, rays.beyond
+        entries = self.workspace.take_entries()
+        rays = parts.find_rays(entries, scan.origin, self.resolution, scan.max_range, limit)
         for window, ends, chosen in parts.split(box, rays, MAX_CELLS):
-            part = replace(
-                scan,
-                points=scan.points[chosen],
-                labels=scan.labels[chosen] if len(scan.labels) else scan.labels,
-                confidence=scan.confidence[chosen] if len(scan.confidence) else scan.confidence,
-                clear=scan.clear[:0],
-            )
-            self._insert_part(part, self._space(scan, reach, window), ends, counts)
+            self.workspace.give_entries(entries, chosen)
+            self._insert_part(scan, window, ends, counts)
             counts.parts += 1
+        counts.beyond_range = rays.beyond
 
-    def _insert_part(self, scan: Scan, space: Space, ends: NDArray[np.int64] | None, counts: ScanCounts) -> None:
-        """Insert what lies in one window; `ends` are the rays of the whole scan when it has several parts."""
-        runs = self._collect(scan, space, ends is None, counts if ends is None else ScanCounts())
-        cells, window = self.workspace.cells, space.window
-        rays = ((self.resolution, space.range_limit, np.float32(scan.max_range)), window)
-        start = (cells, (scan.origin[0], scan.origin[1], scan.origin[2]), scan.origin_key)
-        if ends is None:
-            shares = _share_rays(runs)
-            lanes = self.workspace.lanes
-            run_both(
-                walk_shares, (*start, runs, shares[0], *rays, *lanes[0]), (*start, runs, shares[1], *rays, *lanes[1])
-            )
-        else:
-            start = (cells, self.workspace.touched, *start[1:])
-            run_both(walk_clipped, (*start, ends[::2].copy(), *rays), (*start, ends[1::2].copy(), *rays))
-        self._update(scan.rules, window, runs, ends is not None, counts)
-
-    def _update(
-        self, rules: Rules, window: NDArray[np.int64], runs: tuple[Runs, ...], sparse: bool, counts: ScanCounts
+    def _insert_part(
+        self, scan: Scan, window: NDArray[np.int64], ends: NDArray[np.int64] | None, counts: ScanCounts
     ) -> None:
+        """Insert what lies in one window; `ends` are the rays of the whole scan when it has several parts."""
+        workspace, limit = self.workspace, range_limit(scan.max_range)
+        workspace.prepare_window(voxels_in(window))
+        entries, collectors = workspace.entries, workspace.collectors
+        origin = (scan.origin[0], scan.origin[1], scan.origin[2])
+        space = Space(window, self.resolution, origin, limit, scan.origin_key)
+        run_both(scanning.place_entries, (entries, space, collectors[0]), (entries, space, collectors[1]))
+        rule = (self.resolution, limit, np.float32(scan.max_range))
+        start = (origin, scan.origin_key)
+        if ends is None:
+            counts.beyond_range = sum(int(one.used[scanning.BEYOND]) for one in collectors)
+            first, second = (
+                (workspace.cells, *start, collectors, share, rule, window, *lanes)
+                for share, lanes in zip(_share_rays(collectors), workspace.lanes, strict=True)
+            )
+            run_both(walk_shares, first, second)
+        else:
+            first, second = (
+                (workspace.cells, workspace.touched, *start, ends[i::2].copy(), rule, window) for i in range(2)
+            )
+            run_both(walk_clipped, first, second)
+        self._update(scan.rules, window, ends is not None, counts)
+
+    def _update(self, rules: Rules, window: NDArray[np.int64], sparse: bool, counts: ScanCounts) -> None:
         store, workspace = self.store, self.workspace
-        store.make_room(int(np.prod(window[3:] // (8, 8, 16) + 2)))
+        store.make_room(math.prod(int(bricks) // size + 2 for bricks, size in zip(window[3:], (8, 8, 16), strict=True)))
         results = np.zeros((2, 4), np.int64)
         first, second = (
             (
@@ -224,9 +190,9 @@ class ScanInserter:
                 workspace.touched,
                 sparse,
                 window,
-                runs,
+                workspace.entries,
+                workspace.collectors,
                 workspace.heads[i],
-                workspace.joined[i],
                 workspace.scratch[i],
                 rules,
                 results[i],
@@ -234,8 +200,6 @@ class ScanInserter:
             for i in range(2)
         )
         run_both(update_shard, first, second)
-        for one in runs:
-            scanning.forget_ends(one, window)
         hits, touched, changed, refused = (int(n) for n in results[0] + results[1])
         counts.hits += hits
         counts.touched += touched
@@ -243,13 +207,24 @@ class ScanInserter:
         counts.refused += refused
 
 
-def _share_rays(runs: tuple[Runs, ...]) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
-    """Split the rays of both threads' points into two halves of the same total length.
+def _box(scan: Scan, bounds: NDArray[np.int64], reach: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Lowest brick and number of bricks per axis of the box of all rays."""
+    corners = []
+    for axis, key in enumerate(scan.origin_key):
+        # One voxel more: a ray that misses its end voxel may leave the box by one.
+        low = max(min(int(bounds[axis]), key), int(reach[axis])) - 1
+        high = min(max(int(bounds[3 + axis]), key), int(reach[3 + axis])) + 1
+        corners.append((max(low, 0) >> 3, min(high, KEY_END - 1) >> 3))
+    return np.array([low for low, _ in corners] + [high - low + 1 for low, high in corners], np.int64)
+
+
+def _share_rays(runs: tuple[Collector, ...]) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+    """Split the rays of both threads' entries into two halves of the same total length.
 
     Returns:
         for either thread the first and the last ray (exclusive) in the first list, and in the second.
     """
-    counts = [int(one.used[2]) for one in runs]
+    counts = [int(one.used[scanning.ENDS]) for one in runs]
     lengths = [int(one.lengths[count - 1]) if count else 0 for one, count in zip(runs, counts, strict=True)]
     half = (lengths[0] + lengths[1]) // 2
     if half <= lengths[0]:

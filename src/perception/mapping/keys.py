@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.numba_cache import inlined, njit
+from perception.numba_cache import inlined
 
 TREE_DEPTH = 16
 KEY_ORIGIN = 32768
@@ -78,14 +78,11 @@ def brick_shard(bx, by):
     return (bx + (by >> 1)) & 1
 
 
-@njit(cache=True, nogil=True)
-def point_keys(points, inverse_resolution, keys):
-    """Keys (N, 3) int64 of points (N, 3) float32; -1 where there is none."""
-    for i in range(points.shape[0]):
-        for axis in range(3):
-            keys[i, axis] = coordinate_key(points[i, axis], inverse_resolution)
-
-
 def brick_corners(bricks: np.ndarray) -> np.ndarray:
     """(N, 3) int64 brick keys of (N,) packed ones."""
     return np.stack([bricks >> 26, (bricks >> 13) & 8191, bricks & 8191], axis=1)
+
+
+def voxels_in(window: np.ndarray) -> int:
+    """Number of voxels of a window: (6,) int64 lowest brick and number of bricks per axis."""
+    return int(window[3]) * int(window[4]) * int(window[5]) * BRICK_VOXELS

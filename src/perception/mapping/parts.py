@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from perception.mapping.keys import BRICK_VOXELS, KEY_ORIGIN, point_keys
+from perception.mapping.keys import KEY_ORIGIN, voxels_in
+from perception.mapping.workspace import ScanEntries
 
 MARGIN = 2.0
 """Voxels by which a box is widened before rays are sorted out: they are walked in other arithmetic."""
@@ -23,45 +24,34 @@ class ScanRays:
         origin: (3,) float64 in voxels, where voxel k spans k to k + 1.
         ends: (E,) int64 packed keys of end voxels, each once.
         tips: (E, 3) float64 where the rays end, cut at the longest range, in voxels.
-        points: (N, 3) int64 keys of the scan's points, -1 where there is none.
-        invalid: points without a key.
-        clear_invalid: clearing points without a key.
+        keys: (N, 3) int64 of the scan's entries.
+        marks: (N,) bool, whether an entry marks its voxel.
         beyond: points farther than the longest range.
     """
 
     origin: NDArray[np.float64]
     ends: NDArray[np.int64]
     tips: NDArray[np.float64]
-    points: NDArray[np.int64]
-    invalid: int
-    clear_invalid: int
+    keys: NDArray[np.int64]
+    marks: NDArray[np.bool_]
     beyond: int
 
 
 def find_rays(
-    points: NDArray[np.float32],
-    clear: NDArray[np.float32],
-    origin: NDArray[np.float32],
-    resolution: float,
-    max_range: float,
-    range_limit: np.float32,
+    entries: ScanEntries, origin: NDArray[np.float32], resolution: float, max_range: float, range_limit: np.float32
 ) -> ScanRays:
-    """One ray for each end voxel of points and clearing points."""
-    keys, clear_keys = (np.empty(cloud.shape, np.int64) for cloud in (points, clear))
-    point_keys(points, 1.0 / resolution, keys)
-    point_keys(clear, 1.0 / resolution, clear_keys)
-    good, clear_good = (keys >= 0).all(axis=1), (clear_keys >= 0).all(axis=1)
-    ends = np.concatenate([keys[good], clear_keys[clear_good]])
-    ends = np.unique((ends[:, 0] << 32) | (ends[:, 1] << 16) | ends[:, 2])
+    """One ray for each voxel with points."""
+    packed = (entries.codes >> 16) & 0xFFFFFFFFFFFF
+    keys, ends = _unpacked(packed), np.unique(packed)
     ways = _ways(_unpacked(ends), origin, resolution)
     squared = (ways**2).sum(axis=1)
     start = origin.astype(np.float64) / resolution + KEY_ORIGIN
     with np.errstate(divide="ignore"):
         share = np.where(squared > range_limit, max_range / np.sqrt(squared), 1.0)
-    far = _ways(keys[good], origin, resolution).astype(np.float32)
+    far = _ways(keys[entries.marks], origin, resolution).astype(np.float32)
     beyond = (far[:, 0] * far[:, 0] + far[:, 1] * far[:, 1] + far[:, 2] * far[:, 2]) > range_limit
     tips = start + ways * share[:, None] / resolution
-    return ScanRays(start, ends, tips, keys, int((~good).sum()), int((~clear_good).sum()), int(beyond.sum()))
+    return ScanRays(start, ends, tips, keys, entries.marks, int(entries.counts[entries.marks][beyond].sum()))
 
 
 def split(
@@ -75,20 +65,20 @@ def split(
         max_cells: voxels.
 
     Yields:
-        window (6,) int64; packed ends of the rays that may cross it; numbers of the points in it. Windows without
-        rays are left out.
+        window (6,) int64; packed ends of the rays that may cross it; numbers of the marking entries in it.
+        Windows without rays are left out.
     """
-    stack = [(box, np.arange(len(rays.ends)), np.flatnonzero((rays.points >= 0).all(axis=1)))]
+    stack = [(box, np.arange(len(rays.ends)), np.flatnonzero(rays.marks))]
     while stack:
-        window, chosen, points = stack.pop()
+        window, chosen, rows = stack.pop()
         low, high = window[:3] * 8, (window[:3] + window[3:]) * 8
         chosen = chosen[_crossing(rays, chosen, low - MARGIN, high + MARGIN)]
         if len(chosen) == 0:
             continue
-        inside = rays.points[points]
-        points = points[((inside >= low) & (inside < high)).all(axis=1)]
-        if int(np.prod(window[3:])) * BRICK_VOXELS <= max_cells:
-            yield window, rays.ends[chosen], points
+        inside = rays.keys[rows]
+        rows = rows[((inside >= low) & (inside < high)).all(axis=1)]
+        if voxels_in(window) <= max_cells:
+            yield window, rays.ends[chosen], rows
             continue
         axis = int(np.argmax(window[3:]))
         half = int(window[3 + axis]) // 2
@@ -96,7 +86,7 @@ def split(
             part = window.copy()
             part[axis] += start
             part[3 + axis] = size
-            stack.append((part, chosen, points))
+            stack.append((part, chosen, rows))
 
 
 def _unpacked(packed: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the points of a scan to end voxels: bounds, runs of points with votes, and the ends of rays.
+"""From the points of a scan to the voxels they lie in, with their votes, and to the ends of rays.
 
-Neighboring points of an image mostly fall into the same voxel with the same label. They are joined into runs, and
-runs of the same voxel meet in a small table, before anything is looked up; that makes the rest cheap. Each thread
-takes one half of the points: an upper and a lower half of an image write to different parts of the window.
+Neighboring points of an image mostly fall into the same voxel with the same label. They are joined into runs, and runs
+of the same voxel and label meet in a small table; what leaves the table is an entry. There are far fewer entries than
+points, so everything after that is cheap. Each thread takes one half of the points: an upper and a lower half of an
+image write to different parts of the window.
 """
 
 from __future__ import annotations
@@ -12,34 +13,55 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perception.mapping.fusion import NO_LABEL
-from perception.mapping.keys import KEY_END, KEY_ORIGIN, brick_shard, brick_voxel, pack_key
+from perception.mapping.fusion import NO_LABEL, UNIT
+from perception.mapping.keys import KEY_END, KEY_ORIGIN, brick_shard, key_coordinate, pack_key
 from perception.numba_cache import inlined, kernel
 
 BLOCK = 1024
-"""Points whose keys are computed at once: they stay in the fastest cache."""
+"""Points that are worked on at once: what they need stays in the fastest cache."""
 TABLE = 4096
 """Places of the table where runs meet: 16 voxels along each axis."""
+TABLE_ROW = 4
+"""code, points, summed confidence, unused."""
 FAR_CACHE = 1 << 14
 
+# Places in Collector.used.
+MARKING, ENTRIES, ENDS, BEYOND, INVALID, CLEAR_INVALID = 0, 1, 2, 3, 4, 5
+UNLABELED, INVALID_LABELS, INVALID_CONFIDENCES = 6, 7, 8
+USED = 9
 
-class Runs(NamedTuple):
-    """What one thread finds in its points. Runs have one row for each shard of the map."""
 
-    bricks: np.ndarray
-    """(2, R) int32 number of the brick in the window."""
-    tags: np.ndarray
-    """(2, R) uint32 voxel in the brick << 16 | label."""
+class Entries(NamedTuple):
+    """Voxels with points, a row for each label; the first half of the rows is the first thread's."""
+
+    codes: np.ndarray
+    """(2 R,) int64: x, y, z key << 48, 32, 16 | label."""
     counts: np.ndarray
-    """(2, R) int32 points."""
+    """(2 R,) int32 points."""
     sums: np.ndarray
-    """(2, R) float64 summed confidence."""
+    """(2 R,) int64 summed confidence, in 1 / UNIT."""
+    places: np.ndarray
+    """(2 R,) int32 number of the brick in the window << 1 | shard; -1 for entries that mark no voxel."""
+    next_in_brick: np.ndarray
+    """(2 R,) int32 another entry of the same brick, -1 at the end."""
+    next_in_voxel: np.ndarray
+    """(2 R,) int32 another entry of the same voxel, -1 at the end."""
+
+
+class Collector(NamedTuple):
+    """What one thread needs and finds while it goes through its points."""
+
+    base: int
+    """its first row of the entries"""
+    used: np.ndarray
+    """(USED,) int64: entries that mark, entries with those that only clear, ends of rays; points beyond the longest
+    range, invalid, clearing and invalid, without label, with a label that is no class, with a confidence of NaN."""
+    bounds: np.ndarray
+    """(6,) int64 lowest and highest key per axis of the entries."""
     ends: np.ndarray
     """(E,) int64 packed keys of end voxels."""
     lengths: np.ndarray
     """(E,) int64 voxels along the rays up to and with each end."""
-    used: np.ndarray
-    """(5,) int64 runs in either row, ends, points beyond the longest range, points that are invalid."""
     seen: np.ndarray
     """(X·Y·Z / 8,) uint8 one bit for each end voxel of the window, zero before and after a scan; of both threads.
 
@@ -47,16 +69,16 @@ class Runs(NamedTuple):
     """
     far: np.ndarray
     """(FAR_CACHE,) int64 last far end voxels seen."""
-    table_keys: np.ndarray
-    """(TABLE,) int64 voxel in the window (16 bits for x, y, z) << 16 | label; -1 where empty."""
-    table_counts: np.ndarray
-    """(TABLE,) int32 points."""
-    table_sums: np.ndarray
-    """(TABLE,) float64 summed confidence."""
-    block_keys: np.ndarray
-    """(3 BLOCK,) int32 keys of a block of points."""
-    block_places: np.ndarray
-    """(BLOCK,) int32 places in the window."""
+    table: np.ndarray
+    """(TABLE · TABLE_ROW,) int64; an empty place has no points."""
+    keys: np.ndarray
+    """(3 BLOCK,) int32 keys of a block of points, -1 where there is none."""
+    codes: np.ndarray
+    """(BLOCK,) int64 their codes, -1 where there is none."""
+    totals: np.ndarray
+    """(BLOCK + 1,) int64 summed confidence of the points before each."""
+    starts: np.ndarray
+    """(BLOCK + 1,) int32 first points of runs."""
 
 
 class Space(NamedTuple):
@@ -64,246 +86,259 @@ class Space(NamedTuple):
 
     window: np.ndarray
     """(6,) int64 lowest brick and number of bricks per axis."""
-    reach: np.ndarray
-    """(6,) int64 lowest and highest key per axis of voxels that may be in range."""
-    squares_x: np.ndarray
-    """float32 squared distances of the window's voxel centers from the origin, like the next two."""
-    squares_y: np.ndarray
-    squares_z: np.ndarray
+    resolution: float
+    """m"""
+    origin: tuple[np.float32, np.float32, np.float32]
+    """m"""
     range_limit: np.float32
     """largest squared distance that counts as in range"""
     origin_key: tuple[int, int, int]
-    inverse_resolution: float
-
-
-@kernel
-def coordinate_bounds(bits, start, stop, limit, bounds):
-    """Lowest and highest coordinate per axis, of those that are finite and within ±limit.
-
-    Args:
-        bits: (3 N,) int32, the bits of float32 points: with the sign taken care of they order as the numbers do, and
-            NaN and infinity exceed every limit. Whole numbers vectorize, floating minima do not.
-        start: first point.
-        stop: behind the last one.
-        limit: int32 bits of the limit.
-        bounds: (6,) int32 result, to be read with `bits_to_float`; lowest above highest when there is none.
-    """
-    big = np.int32(0x7FFFFFFF)
-    low_x, low_y, low_z = big, big, big
-    high_x, high_y, high_z = -big, -big, -big
-    for i in range(start, stop):
-        x, y, z = bits[np.uint64(3 * i)], bits[np.uint64(3 * i + 1)], bits[np.uint64(3 * i + 2)]
-        good_x, good_y, good_z = (x & big) <= limit, (y & big) <= limit, (z & big) <= limit
-        x, y, z = x ^ ((x >> 31) & big), y ^ ((y >> 31) & big), z ^ ((z >> 31) & big)
-        low_x, high_x = min(low_x, x if good_x else big), max(high_x, x if good_x else -big)
-        low_y, high_y = min(low_y, y if good_y else big), max(high_y, y if good_y else -big)
-        low_z, high_z = min(low_z, z if good_z else big), max(high_z, z if good_z else -big)
-    bounds[0], bounds[1], bounds[2] = low_x, low_y, low_z
-    bounds[3], bounds[4], bounds[5] = high_x, high_y, high_z
-
-
-def bits_to_float(bits: np.ndarray) -> np.ndarray:
-    """Float64 coordinates of `coordinate_bounds`; +inf and -inf where there was none to take the bounds of."""
-    floats = (bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))).view(np.float32).astype(np.float64)
-    return np.where(np.isnan(floats), np.where(bits > 0, np.inf, -np.inf), floats)
-
-
-def axis_squares(origin: np.float32, lowest_key: int, count: int, resolution: float) -> np.ndarray:
-    """(count,) float32 squared distances of the voxel centers of one axis from the origin."""
-    centers = (np.arange(lowest_key, lowest_key + count) - KEY_ORIGIN + 0.5) * resolution
-    return (centers.astype(np.float32) - origin) ** 2
 
 
 @inlined
-def _locate_block(points, start, count, space, keys, places):
-    """Keys (-1 where there is none) and places in the window (-1 outside) of a block of points; vectorizes."""
+def _block_codes(points, labels, start, count, num_classes, inverse, scratch):
+    """Keys and codes of a block of points; whether some label is no class. Vectorizes."""
     flat = points.reshape(-1)
-    inverse = space.inverse_resolution
+    keys, codes = scratch.keys, scratch.codes
+    first = np.uint64(3 * start)
     for i in range(3 * count):
-        key = np.floor(np.float64(flat[3 * start + i]) * inverse) + KEY_ORIGIN
+        key = np.floor(np.float64(flat[first + np.uint64(i)]) * inverse) + KEY_ORIGIN
         keys[i] = np.int32(key) if (key >= 0.0) & (key < KEY_END) else np.int32(-1)
-    window = space.window
-    x0, y0, z0 = np.int32(window[0] * 8), np.int32(window[1] * 8), np.int32(window[2] * 8)
-    nx, ny, nz = np.int32(window[3] * 8), np.int32(window[4] * 8), np.int32(window[5] * 8)
+    has_labels = len(labels) > 0
+    strange = False
+    limit = np.uint32(num_classes)
     for i in range(count):
-        x, y, z = keys[3 * i] - x0, keys[3 * i + 1] - y0, keys[3 * i + 2] - z0
-        inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny) & (z >= 0) & (z < nz)
-        places[i] = (x * ny + y) * nz + z if inside else np.int32(-1)
+        x, y, z = keys[3 * i], keys[3 * i + 1], keys[3 * i + 2]
+        label = np.int64(NO_LABEL)
+        if has_labels:
+            # Negative ones are large as unsigned.
+            given = np.uint32(labels[np.uint64(start + i)])
+            none = given >= limit
+            strange |= none
+            label = np.int64(NO_LABEL) if none else np.int64(given)
+        code = (np.int64(x) << 48) | (np.int64(y) << 32) | (np.int64(z) << 16) | label
+        codes[i] = np.int64(-1) if (x | y | z) < 0 else code
+    return strange
 
 
 @inlined
-def _add_end(runs, space, key):
-    """Store the end of a ray."""
-    place = runs.used[2]
-    ox, oy, oz = space.origin_key
-    length = abs((key >> 32) - ox) + abs(((key >> 16) & 0xFFFF) - oy) + abs((key & 0xFFFF) - oz)
-    runs.ends[place] = key
-    runs.lengths[place] = length + (runs.lengths[place - 1] if place > 0 else 0)
-    runs.used[2] = place + 1
-
-
-@inlined
-def _end_run(runs, space, packed, count, total, marks):
-    """Store one run: its votes if the voxel is in range, its end voxel if not seen before."""
-    x, y, z = (packed >> 48) & 0xFFFF, (packed >> 32) & 0xFFFF, (packed >> 16) & 0xFFFF
-    window, used = space.window, runs.used
-    if marks:
-        if space.squares_x[x] + space.squares_y[y] + space.squares_z[z] <= space.range_limit:
-            shard = brick_shard((x >> 3) + window[0], (y >> 3) + window[1])
-            place = used[shard]
-            runs.bricks[shard, place] = ((x >> 3) * window[4] + (y >> 3)) * window[5] + (z >> 3)
-            runs.tags[shard, place] = np.uint32((brick_voxel(x, y, z) << 16) | (packed & 0xFFFF))
-            runs.counts[shard, place] = count
-            runs.sums[shard, place] = total
-            used[shard] = place + 1
-        else:
-            used[3] += count
-    index = np.uint64(((x * window[4] * 8 + y) * window[5] * 8 + z) >> 3)
-    bit = np.uint8(1 << (z & 7))
-    if runs.seen[index] & bit == 0:
-        runs.seen[index] |= bit
-        _add_end(runs, space, pack_key(x + window[0] * 8, y + window[1] * 8, z + window[2] * 8))
-
-
-@inlined
-def _add_far(runs, space, x, y, z, marks):
-    """Count an invalid point, or store the end of a ray longer than the longest range, mostly once per voxel."""
-    if x < 0 or y < 0 or z < 0:
-        runs.used[4] += 1
-        return
-    reach = space.reach
-    if reach[0] <= x <= reach[3] and reach[1] <= y <= reach[4] and reach[2] <= z <= reach[5]:
-        return
-    if marks:
-        runs.used[3] += 1
-    key = pack_key(x, y, z)
-    place = (key * np.int64(0x9E3779B97F4A7C1) >> 40) & (FAR_CACHE - 1)
-    # A lossy memory is enough: a ray walked twice marks the same voxels.
-    if runs.far[place] != key:
-        runs.far[place] = key
-        _add_end(runs, space, key)
-
-
-@inlined
-def _meet(runs, space, packed, count, total, marks):
-    """Add a run to the table; what stood in its place and is another voxel or label is stored."""
-    place = np.uint64(((packed >> 40) & 0xF00) | ((packed >> 28) & 0xF0) | ((packed >> 16) & 0xF))
-    there = runs.table_keys[place]
-    if there == packed:
-        runs.table_counts[place] += count
-        runs.table_sums[place] += total
-        return
-    if there != -1:
-        _end_run(runs, space, there, runs.table_counts[place], runs.table_sums[place], marks)
-    runs.table_keys[place] = packed
-    runs.table_counts[place] = count
-    runs.table_sums[place] = total
+def _block_totals(confidences, start, count, totals):
+    """Running sums of a block's confidences; whether one is NaN."""
+    total = np.int64(0)
+    strange = False
+    totals[0] = 0
+    for i in range(count):
+        confidence = confidences[np.uint64(start + i)]
+        nothing = confidence != confidence
+        strange |= nothing
+        confidence = min(max(confidence, np.float32(0.0)), np.float32(1.0))
+        total += np.int64(0) if nothing else np.int64(np.int32(confidence * np.float32(UNIT)))
+        totals[i + 1] = total
+    return strange
 
 
 @kernel
-def collect_ends(points, labels, confidences, start, stop, space, with_far, marks, runs):
-    """Join the points [start, stop) into runs and find the ends of their rays.
+def _count_strange(labels, confidences, start, count, num_classes, codes, used):
+    """Count labels that are no class; points whose confidence is NaN lose their label."""
+    for i in range(count):
+        if len(labels) > 0:
+            label = np.int64(labels[start + i])
+            if label < 0 or label >= num_classes:
+                nothing = label == -1 or label == 255 or label == NO_LABEL
+                used[UNLABELED if nothing else INVALID_LABELS] += 1
+        if len(confidences) > 0 and confidences[start + i] != confidences[start + i]:
+            used[INVALID_CONFIDENCES] += 1
+            codes[i] |= NO_LABEL
+
+
+@inlined
+def _find_starts(codes, count, starts):
+    """First points of runs of equal codes, and behind them the number of points; how many runs. No branch."""
+    runs = 0
+    last = ~codes[0]
+    for i in range(count):
+        code = codes[i]
+        starts[runs] = i
+        runs += np.int64(code != last)
+        last = code
+    starts[runs] = count
+    return runs
+
+
+@inlined
+def _emit(code, count, total, entries, scratch):
+    """Store an entry."""
+    row = scratch.base + scratch.used[ENTRIES]
+    entries.codes[row] = code
+    entries.counts[row] = count
+    entries.sums[row] = total
+    scratch.used[ENTRIES] += 1
+
+
+@inlined
+def _meet(code, count, total, entries, scratch):
+    """Add a run to the table; what stood in its place and is another voxel or label becomes an entry."""
+    table = scratch.table
+    place = ((code >> 40) & 0xF00) | ((code >> 28) & 0xF0) | ((code >> 16) & 0xF)
+    # Labels of one voxel that alternate must not drive each other out.
+    place = np.uint64(TABLE_ROW) * np.uint64((place ^ (code * 1237)) & (TABLE - 1))
+    if table[place] != code:
+        if table[place + np.uint64(1)] > 0:
+            _emit(table[place], table[place + np.uint64(1)], table[place + np.uint64(2)], entries, scratch)
+        table[place] = code
+        table[place + np.uint64(1)] = count
+        table[place + np.uint64(2)] = total
+        return
+    table[place + np.uint64(1)] += count
+    table[place + np.uint64(2)] += total
+
+
+@kernel
+def _count_valid(keys, start, stop, used, place):
+    """Points of a run that have a key; the others are counted."""
+    valid = 0
+    for i in range(start, stop):
+        if (keys[3 * i] | keys[3 * i + 1] | keys[3 * i + 2]) < 0:
+            used[place] += 1
+        else:
+            valid += 1
+    return valid
+
+
+@kernel
+def _flush(entries, scratch):
+    """Empty the table into entries, and note the bounds of the entries added since the bounds were made."""
+    table, codes = scratch.table, entries.codes
+    for place in range(0, TABLE * TABLE_ROW, TABLE_ROW):
+        if table[place + 1] > 0:
+            _emit(table[place], table[place + 1], table[place + 2], entries, scratch)
+            table[place + 1] = 0
+        table[place + 2] = 0
+    bounds = scratch.bounds
+    for axis in range(3):
+        shift = 48 - 16 * axis
+        low, high = np.int64(KEY_END), np.int64(-1)
+        for row in range(scratch.base, scratch.base + scratch.used[ENTRIES]):
+            key = (codes[row] >> shift) & 0xFFFF
+            low, high = min(low, key), max(high, key)
+        bounds[axis], bounds[3 + axis] = low, high
+
+
+@kernel
+def collect(points, labels, confidences, start, stop, num_classes, inverse_resolution, marks, entries, scratch):
+    """Turn the points [start, stop) into entries, behind those that are there.
 
     Args:
         points: (N, 3) float32.
-        labels: (N,) uint16 classes, NO_LABEL for none; or empty.
-        confidences: (N,) float32; or empty for full confidence.
+        labels: (N,) int32 classes, anything else for none; or empty.
+        confidences: (N,) float32, clamped to [0, 1]; or empty for full confidence.
         start: first point.
         stop: behind the last one.
-        space: where.
-        with_far: whether points outside `space.reach` become ends of rays here.
-        marks: whether the end voxels are hit; False for points that only clear.
-        runs: result.
+        num_classes: classes of the map.
+        inverse_resolution: 1 / m.
+        marks: whether the voxels are hit; False for points that only clear.
+        entries: result.
+        scratch: of this thread.
     """
-    has_labels, has_confidences = len(labels) > 0, len(confidences) > 0
-    window, keys, places = space.window, runs.block_keys, runs.block_places
-    x0, y0, z0 = window[0] * 8, window[1] * 8, window[2] * 8
-    last, last_label = np.int32(-2), np.int64(NO_LABEL)
-    packed, count, total = np.int64(0), np.int64(0), 0.0
+    has_confidences = len(confidences) > 0
+    totals, starts, codes = scratch.totals, scratch.starts, scratch.codes
     for block in range(start, stop, BLOCK):
         size = min(BLOCK, stop - block)
-        _locate_block(points, block, size, space, keys, places)
-        for i in range(size):
-            place = places[i]
-            label = np.int64(labels[block + i]) if has_labels else np.int64(NO_LABEL)
-            confidence = np.float64(confidences[block + i]) if has_confidences else 1.0
-            if place == last and label == last_label:
-                count += 1
-                total += confidence
-                continue
-            if place < 0:
-                if with_far:
-                    _add_far(runs, space, keys[3 * i], keys[3 * i + 1], keys[3 * i + 2], marks)
-                continue
-            if count > 0:
-                _meet(runs, space, packed, count, total, marks)
-            x, y, z = np.int64(keys[3 * i]) - x0, np.int64(keys[3 * i + 1]) - y0, np.int64(keys[3 * i + 2]) - z0
-            last, last_label = place, label
-            packed = (x << 48) | (y << 32) | (z << 16) | label
-            count, total = np.int64(1), confidence
-    if count > 0:
-        _meet(runs, space, packed, count, total, marks)
-    for place in range(TABLE):
-        if runs.table_keys[place] != -1:
-            _end_run(runs, space, runs.table_keys[place], runs.table_counts[place], runs.table_sums[place], marks)
-            runs.table_keys[place] = -1
+        strange = _block_codes(points, labels, block, size, num_classes, inverse_resolution, scratch)
+        if has_confidences:
+            strange |= _block_totals(confidences, block, size, totals)
+        if strange:
+            _count_strange(labels, confidences, block, size, num_classes, codes, scratch.used)
+        runs = _find_starts(codes, size, starts)
+        for run in range(runs):
+            first, behind = np.int64(starts[run]), np.int64(starts[run + 1])
+            code, count = codes[first], behind - first
+            total = totals[behind] - totals[first] if has_confidences else count * UNIT
+            if code == -1:
+                # Nearly always points without a key, but also the code of the map's last corner without a label.
+                count = _count_valid(scratch.keys, first, behind, scratch.used, INVALID if marks else CLEAR_INVALID)
+                if count == 0:
+                    continue
+            _meet(code, count, total, entries, scratch)
+    _flush(entries, scratch)
+    if marks:
+        scratch.used[MARKING] = scratch.used[ENTRIES]
+
+
+@inlined
+def squared_distance(key, origin, resolution):
+    """Squared float32 distance of a voxel's float32 center from the origin, as OctoMap computes it."""
+    dx = np.float32(key_coordinate(key >> 32, resolution)) - origin[0]
+    dy = np.float32(key_coordinate((key >> 16) & 0xFFFF, resolution)) - origin[1]
+    dz = np.float32(key_coordinate(key & 0xFFFF, resolution)) - origin[2]
+    return dx * dx + dy * dy + dz * dz
+
+
+@inlined
+def _add_end(scratch, space, key):
+    """Store the end of a ray."""
+    place = scratch.used[ENDS]
+    ox, oy, oz = space.origin_key
+    length = abs((key >> 32) - ox) + abs(((key >> 16) & 0xFFFF) - oy) + abs((key & 0xFFFF) - oz)
+    scratch.ends[place] = key
+    scratch.lengths[place] = length + (scratch.lengths[place - 1] if place > 0 else 0)
+    scratch.used[ENDS] = place + 1
+
+
+@inlined
+def _place_far(entries, row, scratch, space, key, marks):
+    """Store the end of a ray longer than the longest range, mostly once per voxel."""
+    if marks:
+        scratch.used[BEYOND] += entries.counts[row]
+    place = (key * np.int64(0x9E3779B97F4A7C1) >> 40) & (FAR_CACHE - 1)
+    # A lossy memory is enough: a ray walked twice marks the same voxels.
+    if scratch.far[place] != key:
+        scratch.far[place] = key
+        _add_end(scratch, space, key)
 
 
 @kernel
-def forget_ends(runs, window):
+def place_entries(entries, space, scratch):
+    """Say where in the window a thread's entries lie, and find the ends of their rays.
+
+    Entries outside the window are too far away: they clear up to the longest range.
+    """
+    window, base, used = space.window, scratch.base, scratch.used
+    x0, y0, z0 = window[0] * 8, window[1] * 8, window[2] * 8
+    nx, ny, nz = window[3] * 8, window[4] * 8, window[5] * 8
+    for row in range(base, base + used[ENTRIES]):
+        code = entries.codes[row]
+        x, y, z = ((code >> 48) & 0xFFFF) - x0, ((code >> 32) & 0xFFFF) - y0, ((code >> 16) & 0xFFFF) - z0
+        marks = row < base + used[MARKING]
+        key = pack_key(x + x0, y + y0, z + z0)
+        entries.places[row] = -1
+        if x < 0 or x >= nx or y < 0 or y >= ny or z < 0 or z >= nz:
+            _place_far(entries, row, scratch, space, key, marks)
+            continue
+        if marks:
+            if squared_distance(key, space.origin, space.resolution) <= space.range_limit:
+                brick = ((x >> 3) * window[4] + (y >> 3)) * window[5] + (z >> 3)
+                entries.places[row] = (brick << 1) | brick_shard((x >> 3) + window[0], (y >> 3) + window[1])
+            else:
+                used[BEYOND] += entries.counts[row]
+        index, bit = np.uint64(((x * ny + y) * nz + z) >> 3), np.uint8(1 << (z & 7))
+        if scratch.seen[index] & bit == 0:
+            scratch.seen[index] |= bit
+            _add_end(scratch, space, key)
+
+
+@kernel
+def forget_ends(scratch, window):
     """Zero the bits of the end voxels again, and the far ones."""
     x0, y0, z0 = window[0] * 8, window[1] * 8, window[2] * 8
     nx, ny, nz = window[3] * 8, window[4] * 8, window[5] * 8
-    for i in range(runs.used[2]):
-        key = runs.ends[i]
+    any_far = False
+    for i in range(scratch.used[ENDS]):
+        key = scratch.ends[i]
         x, y, z = (key >> 32) - x0, ((key >> 16) & 0xFFFF) - y0, (key & 0xFFFF) - z0
         if 0 <= x < nx and 0 <= y < ny and 0 <= z < nz:
-            runs.seen[((x * ny + y) * nz + z) >> 3] = 0
-    runs.far[:] = -1
-
-
-@kernel
-def clean_labels(labels, confidences, num_classes, start, stop, out, counts):
-    """Labels as uint16 with NO_LABEL for what is no class.
-
-    Args:
-        labels: (N,) integers of any type.
-        confidences: (N,) float32 or empty.
-        num_classes: classes of the map.
-        start: first point.
-        stop: behind the last one.
-        out: (N,) uint16 result.
-        counts: (3,) int64 result: points without label (-1, 255, 65535 beyond the classes), other labels that are no
-            class, confidences that are NaN.
-    """
-    counts[:] = 0
-    limit = np.uint64(num_classes)
-    any_bad = False
-    for i in range(start, stop):
-        # Negative ones are large as unsigned.
-        bad = np.uint64(np.int64(labels[i])) >= limit
-        out[i] = np.uint16(NO_LABEL) if bad else np.uint16(labels[i])
-        any_bad |= bad
-    if any_bad:
-        for i in range(start, stop):
-            if out[i] == NO_LABEL:
-                label = np.int64(labels[i])
-                nothing = label == -1 or label == 255 or label == NO_LABEL
-                counts[0 if nothing else 1] += 1
-    any_nan = False
-    for i in range(start, min(stop, len(confidences))):
-        any_nan |= confidences[i] != confidences[i]
-    if any_nan:
-        for i in range(start, stop):
-            if confidences[i] != confidences[i]:
-                counts[2] += 1
-                out[i] = NO_LABEL
-
-
-@kernel
-def survey(bits, start, stop, limit, bounds, labels, confidences, num_classes, out, counts):
-    """coordinate_bounds, and clean_labels where there are labels, of one thread's points."""
-    coordinate_bounds(bits, start, stop, limit, bounds)
-    counts[:] = 0
-    if len(labels) > 0:
-        clean_labels(labels, confidences, num_classes, start, stop, out, counts)
+            scratch.seen[((x * ny + y) * nz + z) >> 3] = 0
+        else:
+            any_far = True
+    if any_far:
+        scratch.far[:] = -1

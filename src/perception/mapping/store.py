@@ -71,6 +71,7 @@ class BrickStore:
             slabs = _slabs(self.max_memory)
             self._slabs.append(slabs)
             self.shards.append(_empty_shard(slabs))
+        self._unfilled = sum(slab.slab_bytes for slabs in self._slabs for slab in slabs.values())
         self.epoch += 1
 
     def memory_usage(self) -> int:
@@ -106,8 +107,7 @@ class BrickStore:
     def limit(self) -> int:
         """Bytes that the bricks of one shard may use: what is left after change logs, hashes and unfilled slabs."""
         hashes = sum(shard.hash_keys.nbytes + shard.hash_regions.nbytes for shard in self.shards)
-        slabs = sum(slab.slab_bytes for slabs in self._slabs for slab in slabs.values())
-        return (self.max_memory - 16 * layout.LOG_LENGTH - hashes - slabs) // 2 - LARGEST_STEP
+        return (self.max_memory - 16 * layout.LOG_LENGTH - hashes - self._unfilled) // 2 - LARGEST_STEP
 
     def known_voxels(self) -> int:
         """Voxels that are not unknown."""
@@ -115,7 +115,7 @@ class BrickStore:
 
     def keep_below(self, origin_key: tuple[int, int, int], above: float, keep: float) -> int:
         """Forget far bricks when more than the part `above` of the bound is in use; see forget_farthest."""
-        used = max(int(live_bytes(shard)) for shard in self.shards)
+        used = max(int(live_bytes(shard.counters)) for shard in self.shards)
         return self.forget_farthest(origin_key, keep) if used > self.limit() * above else 0
 
     def forget_farthest(self, origin_key: tuple[int, int, int], keep: float) -> int:
@@ -126,7 +126,7 @@ class BrickStore:
         """
         removed = 0
         for shard in self.shards:
-            if live_bytes(shard) <= self.limit() * keep:
+            if live_bytes(shard.counters) <= self.limit() * keep:
                 continue
             numbers = live_bricks(shard)
             distances = _distances(shard.keys[numbers], np.array(origin_key, np.int64) >> 3)
@@ -185,9 +185,8 @@ def _count_known(shard):
 
 
 @njit(cache=True, nogil=True)
-def live_bytes(shard):
+def live_bytes(counters):
     """Memory of a shard without what stands in its free lists."""
-    counters = shard.counters
     free_rows = counters[layout.ROWS] - counters[layout.LIVE_ROWS]
     free_records = counters[layout.BRICKS] - counters[layout.LIVE_BRICKS]
     free_chunks = counters[layout.CHUNKS] - counters[layout.LIVE_CHUNKS]
@@ -202,7 +201,7 @@ def _distances(keys: NDArray[np.int64], center: NDArray[np.int64]) -> NDArray[np
 def _remove_until(shard, numbers, target):
     """Remove bricks in this order until the shard's live memory reaches the target; returns how many."""
     for i in range(len(numbers)):
-        if live_bytes(shard) <= target:
+        if live_bytes(shard.counters) <= target:
             return i
         remove_brick(shard, numbers[i])
     return len(numbers)

@@ -23,7 +23,8 @@ from perception.mapping.bricks import (
     region_key,
 )
 from perception.mapping.fusion import NO_LABEL, elect, merge_votes, vote_weight
-from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, BRICK_VOXELS, brick_shard
+from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, BRICK_VOXELS, brick_shard, brick_voxel
+from perception.mapping.scan import MARKING, forget_ends
 from perception.numba_cache import inlined, kernel
 
 ROW_BYTES = 256
@@ -44,26 +45,22 @@ def used_bytes(counters):
 
 
 @kernel
-def join_runs(runs, number, heads, joined):
-    """Copy both threads' runs of a shard behind each other and chain them by brick, the last one first.
+def chain_entries(entries, collectors, number, heads):
+    """Chain both threads' entries of a shard by brick, the last one first.
 
     Args:
-        runs: of both threads.
+        entries: of both threads.
+        collectors: of both threads.
         number: the shard.
-        heads: (bricks of the window,) int32, -1 where there are none yet.
-        joined: result.
+        heads: (bricks of the window,) int32 first entry of each, -1 where there is none yet.
     """
-    base = 0
     for thread in range(2):
-        one = runs[thread]
-        for i in range(one.used[number]):
-            joined.tags[base] = one.tags[number, i]
-            joined.counts[base] = one.counts[number, i]
-            joined.sums[base] = one.sums[number, i]
-            brick = one.bricks[number, i]
-            joined.next_in_brick[base] = heads[brick]
-            heads[brick] = base
-            base += 1
+        base = collectors[thread].base
+        for row in range(base, base + collectors[thread].used[MARKING]):
+            place = entries.places[row]
+            if place >= 0 and (place & 1) == number:
+                entries.next_in_brick[row] = heads[place >> 1]
+                heads[place >> 1] = row
 
 
 @inlined
@@ -121,34 +118,33 @@ def _uniform_miss(shard, brick, block, flags, rules):
 
 
 @inlined
-def elect_brick(head, joined, scratch, num_classes):
+def elect_brick(head, entries, scratch, num_classes):
     """Voxels of a brick that were hit, and their votes.
 
     Args:
-        head: first run of the brick.
-        joined: all runs.
+        head: first entry of the brick.
+        entries: all of them.
         scratch: gets voxels (ascending), classes and weights; the flags of voxels hit become 0.
         num_classes: classes of the map.
 
     Returns:
         how many voxels were hit, how many of them got a vote; the others have class NO_LABEL.
     """
-    tags, heads = joined.tags, scratch.heads
-    r = head
-    while r >= 0:
-        voxel = tags[r] >> 16
-        joined.next_in_voxel[r] = heads[voxel]
-        heads[voxel] = r
-        r = joined.next_in_brick[r]
+    codes, heads = entries.codes, scratch.heads
+    row = head
+    while row >= 0:
+        code = codes[row]
+        voxel = brick_voxel((code >> 48) & 7, (code >> 32) & 7, (code >> 16) & 7)
+        entries.next_in_voxel[row] = heads[voxel]
+        heads[voxel] = row
+        row = entries.next_in_brick[row]
     hits, votes = 0, 0
     for voxel in range(BRICK_VOXELS):
-        r = heads[voxel]
-        if r < 0:
+        row = heads[voxel]
+        if row < 0:
             continue
         heads[voxel] = -1
-        winner, mean = elect(
-            r, joined.next_in_voxel, tags, joined.counts, joined.sums, scratch.class_sums, scratch.class_counts
-        )
+        winner, mean = elect(row, entries, scratch.class_sums, scratch.class_counts)
         scratch.voxels[hits] = voxel
         scratch.classes[hits] = winner
         scratch.flags[voxel] = 0
@@ -294,7 +290,7 @@ def update_brick(shard, brick, hits, votes, scratch, rules):
 
 
 @kernel
-def update_shard(shard, number, cells, touched, sparse, window, runs, heads, joined, scratch, rules, result):
+def update_shard(shard, number, cells, touched, sparse, window, entries, collectors, heads, scratch, rules, result):
     """Apply a window to one shard and leave the window's bytes of that shard zero.
 
     Args:
@@ -304,14 +300,15 @@ def update_shard(shard, number, cells, touched, sparse, window, runs, heads, joi
         touched: (bricks of the window,) uint8, 1 where rays passed a brick, all 0 on return; only of a sparse window.
         sparse: whether `touched` says which bricks to look at.
         window: (6,) int64 lowest brick and number of bricks per axis.
-        runs: both threads' runs.
+        entries: both threads' entries.
+        collectors: of both threads; the one of this number forgets its ends of rays.
         heads: (bricks of the window,) int32, all -1 before and after.
-        joined: room for the runs of both threads.
         scratch: of this thread.
         rules: how to update.
         result: (4,) int64, added to: voxels hit, bricks touched, bricks changed, bricks refused for memory.
     """
-    join_runs(runs, number, heads, joined)
+    chain_entries(entries, collectors, number, heads)
+    forget_ends(collectors[number], window)
     ny, depth = window[4] * 8, window[5]
     words, halves = cells.view(np.uint64), scratch.flags.view(np.uint32)
     for bx in range(window[3]):
@@ -333,7 +330,7 @@ def update_shard(shard, number, cells, touched, sparse, window, runs, heads, joi
                 hits, votes = 0, 0
                 if head >= 0:
                     heads[place] = -1
-                    hits, votes = elect_brick(head, joined, scratch, rules.num_classes)
+                    hits, votes = elect_brick(head, entries, scratch, rules.num_classes)
                 key_x, key_y, key_z = bx + window[0], by + window[1], bz + window[2]
                 brick = find_or_add(shard, key_x, key_y, key_z, rules.limit)
                 outcome = -1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an update of the map works with: its rules, the points of a scan, and room to work in."""
+"""What an update of the map works with: its rules, and room to work in."""
 
 from __future__ import annotations
 
@@ -29,28 +29,13 @@ class Rules(NamedTuple):
     """bytes"""
 
 
-class Joined(NamedTuple):
-    """Runs of points of one shard, as in scan.Runs, from both threads."""
-
-    tags: np.ndarray
-    """(R,) uint32"""
-    counts: np.ndarray
-    """(R,) int32"""
-    sums: np.ndarray
-    """(R,) float64"""
-    next_in_brick: np.ndarray
-    """(R,) int32 another run of the same brick, -1 at the end."""
-    next_in_voxel: np.ndarray
-    """(R,) int32 another run of the same voxel, -1 at the end."""
-
-
 class Scratch(NamedTuple):
     """What one thread needs while it updates bricks."""
 
     flags: np.ndarray
     """(512,) uint8 window bytes of one brick."""
     heads: np.ndarray
-    """(512,) int32 first run of each voxel, -1 between bricks."""
+    """(512,) int32 first entry of each voxel, -1 between bricks."""
     voxels: np.ndarray
     """(512,) int64"""
     classes: np.ndarray
@@ -66,7 +51,7 @@ class Scratch(NamedTuple):
     old_scores: np.ndarray
     """(MAX_ENTRIES,) float32"""
     class_sums: np.ndarray
-    """(C,) float64 zeros"""
+    """(C,) int64 zeros"""
     class_counts: np.ndarray
     """(C,) int64 zeros"""
 
@@ -83,6 +68,6 @@ def make_scratch(num_classes: int) -> Scratch:
         np.zeros(MAX_ENTRIES, np.float32),
         np.zeros(MAX_ENTRIES, np.uint32),
         np.zeros(MAX_ENTRIES, np.float32),
-        np.zeros(max(num_classes, 1), np.float64),
+        np.zeros(max(num_classes, 1), np.int64),
         np.zeros(max(num_classes, 1), np.int64),
     )

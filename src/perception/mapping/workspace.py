@@ -3,15 +3,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from perception.mapping.lanes import LANES
-from perception.mapping.scan import BLOCK, FAR_CACHE, TABLE, Runs
-from perception.mapping.update_types import Joined, make_scratch
+from perception.mapping.scan import (
+    BLOCK,
+    ENTRIES,
+    FAR_CACHE,
+    MARKING,
+    TABLE,
+    TABLE_ROW,
+    USED,
+    Collector,
+    Entries,
+)
+from perception.mapping.update_types import make_scratch
 
 MAX_CELLS = 1 << 26
 """Voxels of the largest window: 64 MiB, and 8 MiB of bits beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanEntries:
+    """A copy of a scan's entries.
+
+    Attributes:
+        codes: (N,) int64, see scan.Entries; like the next two.
+        counts: (N,) int32.
+        sums: (N,) int64.
+        marks: (N,) bool, False for entries that only clear.
+    """
+
+    codes: NDArray[np.int64]
+    counts: NDArray[np.int32]
+    sums: NDArray[np.int64]
+    marks: NDArray[np.bool_]
 
 
 class Workspace:
@@ -21,8 +50,8 @@ class Workspace:
         cells: (≥ X·Y·Z,) uint8 window of zeros.
         touched: (≥ bricks of the window,) uint8 of zeros.
         heads: for each shard (≥ bricks of the window,) int32, all -1.
-        runs: of both threads.
-        joined: for each shard room for the runs of both threads.
+        entries: of both threads.
+        collectors: for each thread what it takes to find entries and ends of rays.
         scratch: for each shard what updating bricks takes.
         lanes: for each thread the state of rays that are walked together.
     """
@@ -31,23 +60,44 @@ class Workspace:
         self.scratch = (make_scratch(num_classes), make_scratch(num_classes))
         self.lanes = tuple((np.zeros((6, LANES)), np.zeros((5, LANES), np.int64)) for _ in range(2))
         self._make_window(0)
-        self._rows, self._ends = 0, 0
-        self._make_runs(1, 1)
+        self._make_entries(1)
 
-    def prepare(self, cells: int, points: int, ends: int) -> None:
-        """Have room for a window, for the points that one thread takes and for the ends of rays it may find."""
+    def prepare_points(self, points: int) -> None:
+        """Start a scan with room for the points that one thread takes."""
+        if self._rows < points:
+            self._make_entries(points + points // 4)
+        for one in self.collectors:
+            one.used[:] = 0
+
+    def prepare_window(self, cells: int) -> None:
+        """Have room for a window."""
         if len(self.cells) < cells:
             self._make_window(min(cells + cells // 4, max(cells, MAX_CELLS)))
-        if self._rows < points or self._ends < ends:
-            self._make_runs(points + points // 4, ends + ends // 4)
-        for runs in self.runs:
-            runs.used[:] = 0
+
+    def take_entries(self) -> ScanEntries:
+        """A copy of the entries of both threads."""
+        kinds: list[list[NDArray]] = [[], [], [], []]
+        for one in self.collectors:
+            rows = slice(one.base, one.base + int(one.used[ENTRIES]))
+            for kind, array in zip(kinds, self.entries[:3], strict=False):
+                kind.append(array[rows].copy())
+            kinds[3].append(np.arange(int(one.used[ENTRIES])) < one.used[MARKING])
+        return ScanEntries(*(np.concatenate(kind) for kind in kinds))
+
+    def give_entries(self, entries: ScanEntries, chosen: NDArray[np.int64]) -> None:
+        """Have only the chosen entries, all of which mark, shared out to both threads."""
+        half = -(-len(chosen) // 2)
+        for one, rows in zip(self.collectors, (chosen[:half], chosen[half:]), strict=True):
+            for mine, given in zip(self.entries[:3], (entries.codes, entries.counts, entries.sums), strict=True):
+                mine[one.base : one.base + len(rows)] = given[rows]
+            one.used[:] = 0
+            one.used[[MARKING, ENTRIES]] = len(rows)
 
     def nbytes(self) -> int:
         """Memory in use."""
-        arrays = [self.cells, self.touched, self.runs[0].seen, *self.heads]
-        for group in (*self.runs, *self.joined, *self.scratch):
-            arrays += [array for array in group if array is not self.runs[0].seen]
+        arrays = [self.cells, self.touched, self._seen, *self.heads, *self.entries]
+        for group in (*self.collectors, *self.scratch):
+            arrays += [array for array in group if isinstance(array, np.ndarray) and array is not self._seen]
         return sum(array.nbytes for array in arrays)
 
     def _make_window(self, cells: int) -> None:
@@ -56,37 +106,27 @@ class Workspace:
         self.heads = (np.full(cells // 512, -1, np.int32), np.full(cells // 512, -1, np.int32))
         self.touched = np.zeros(cells // 512, np.uint8)
         self._seen = np.zeros(cells // 8, np.uint8)
-        if hasattr(self, "runs"):
-            self.runs = tuple(runs._replace(seen=self._seen) for runs in self.runs)
+        if hasattr(self, "collectors"):
+            self.collectors = tuple(one._replace(seen=self._seen) for one in self.collectors)
 
-    def _make_runs(self, rows: int, ends: int) -> None:
-        self._rows, self._ends = rows, ends
-        self.runs: tuple[Runs, ...] = tuple(
-            Runs(
-                bricks=np.zeros((2, rows), np.int32),
-                tags=np.zeros((2, rows), np.uint32),
-                counts=np.zeros((2, rows), np.int32),
-                sums=np.zeros((2, rows), np.float64),
-                ends=np.zeros(ends, np.int64),
-                lengths=np.zeros(ends, np.int64),
-                used=np.zeros(5, np.int64),
+    def _make_entries(self, rows: int) -> None:
+        self._rows = rows
+        kinds = (np.int64, np.int32, np.int64, np.int32, np.int32, np.int32)
+        self.entries = Entries(*(np.zeros(2 * rows, kind) for kind in kinds))
+        self.collectors: tuple[Collector, ...] = tuple(
+            Collector(
+                base=base,
+                used=np.zeros(USED, np.int64),
+                bounds=np.zeros(6, np.int64),
+                ends=np.zeros(rows, np.int64),
+                lengths=np.zeros(rows, np.int64),
                 seen=self._seen,
                 far=np.full(FAR_CACHE, -1, np.int64),
-                table_keys=np.full(TABLE, -1, np.int64),
-                table_counts=np.zeros(TABLE, np.int32),
-                table_sums=np.zeros(TABLE, np.float64),
-                block_keys=np.zeros(3 * BLOCK, np.int32),
-                block_places=np.zeros(BLOCK, np.int32),
+                table=np.zeros(TABLE * TABLE_ROW, np.int64),
+                keys=np.zeros(3 * BLOCK, np.int32),
+                codes=np.zeros(BLOCK, np.int64),
+                totals=np.zeros(BLOCK + 1, np.int64),
+                starts=np.zeros(BLOCK + 1, np.int32),
             )
-            for _ in range(2)
-        )
-        self.joined = tuple(
-            Joined(
-                tags=np.zeros(2 * rows, np.uint32),
-                counts=np.zeros(2 * rows, np.int32),
-                sums=np.zeros(2 * rows, np.float64),
-                next_in_brick=np.zeros(2 * rows, np.int32),
-                next_in_voxel=np.zeros(2 * rows, np.int32),
-            )
-            for _ in range(2)
+            for base in (0, rows)
         )
