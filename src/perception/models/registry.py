@@ -13,6 +13,7 @@ from perception.models.base import Segmenter
 from perception.models.deeplab_segmenter import build_deeplab_segmenter
 from perception.models.instances import INSTANCE_SEGMENTERS
 from perception.models.label_map import LabelMap, MappedSegmenter
+from perception.models.model_folder import build_model_folder, is_model_folder
 from perception.models.onnx_model import build_onnx_segmenter
 from perception.models.options import ModelOptions
 from perception.models.torchvision_models import TORCHVISION_SEGMENTERS
@@ -39,12 +40,12 @@ def create_segmenter(
 
     Args:
         name: a key of ``SEGMENTERS``, ``package.module:function`` for a network of your own, or the path of a .onnx
-            file.
+            file or of a model folder, as training writes it.
         device: "auto", "cpu", "cuda" or "cuda:N".
         label_map: YAML file that translates the network's classes (:class:`perception.models.label_map.LabelMap`).
         min_confidence: labels less probable than this become −1.
         options: other fields of :class:`perception.models.options.ModelOptions`: backend, weights, labels, input_size,
-            num_threads, download.
+            num_threads, precision, torch_mode, download.
 
     Returns:
         A segmenter whose ``label_set`` is the map's where a ``label_map`` is given.
@@ -61,13 +62,16 @@ def create_segmenter(
     chosen = ModelOptions(device=device, **options)
     if name in SEGMENTERS:
         segmenter = SEGMENTERS[name](chosen)
+    elif is_model_folder(name):
+        segmenter = build_model_folder(name, chosen, SEGMENTERS)
     elif name.lower().endswith(".onnx"):
         segmenter = build_onnx_segmenter(name, chosen)
     elif ":" in name:
         segmenter = build_user_segmenter(name, chosen)
     else:
         raise InputError(
-            f"network {name!r}: expected one of {sorted(SEGMENTERS)}, package.module:function or a .onnx file"
+            f"network {name!r}: expected one of {sorted(SEGMENTERS)}, package.module:function, a .onnx file or "
+            "a model folder"
         )
     if not label_map and not min_confidence:
         return segmenter
@@ -97,4 +101,5 @@ def segmenter_from_config(config: SegmentationConfig) -> Segmenter | None:
         labels=config.labels,
         input_size=size if size[0] else None,
         num_threads=config.num_threads,
+        precision=config.precision,
     )

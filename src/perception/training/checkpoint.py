@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -143,8 +142,3 @@ def load_module(module: torch.nn.Module, tensors: Mapping[str, Tensor], prefix: 
     if wrong:
         raise InputError(f"checkpoint: its tensors belong to another network (see {wrong[:3]})")
     module.load_state_dict(found)
-
-
-def all_finite(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether no number is NaN or infinite."""
-    return all(bool(np.isfinite(float(value.sum()))) for value in tensors.values() if value.is_floating_point())

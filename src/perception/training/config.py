@@ -168,6 +168,10 @@ class TrainingConfig(Checked):
         "float32", "Of the network's inner numbers; float16 on a GPU only", choices=("float32", "bfloat16", "float16")
     )
     threads: int = param(0, "CPU threads of the network; 0 leaves it to PyTorch", 0, 256)
+    tensorboard: bool = param(True, "Write TensorBoard files")
+    export: str = param(
+        "float16", "Numbers of 1×1 convolutions in the model that is written at the end", choices=("float16", "float32")
+    )
     workers: int = param(1, "Processes that read and augment images; 0: in this process", 0, 64)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from perception.training.config import DataConfig
 
 IGNORED = 255
 """Class of pixels without a label, in masks that are ready for training."""
+COCO_CROWD = 65535
+"""Value of crowds in the masks that COCO's annotations are painted into."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 DEFAULT_FILES = {"frames": "frame-*.color.*", "images": "**/*", "masks": "*"}
 LABEL_NAMES = ("segm", "mask")
@@ -117,6 +119,8 @@ def open_data(config: DataConfig, target: LabelSet) -> SegmentationData:
         labels, read_mask = _label_set(config, folders[0], target), read_mask_file
     if config.kind == "images":
         return SegmentationData(name, config, items, *identity_table(0), read_mask)
+    if config.kind == "coco":
+        config = replace(config, unlabeled=(*config.unlabeled, COCO_CROWD))
     table, unknown = mask_table(labels, target, config, name)
     return SegmentationData(name, config, items, table, unknown, read_mask)
 
@@ -255,38 +259,46 @@ def mask_table(
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Look-up tables from a mask's values: the network's class (255 for none), and whether the value is unknown.
 
-    Classes that both sets have by name are taken over; the others need a label map or become unlabeled only where the
-    map says so.
+    Classes that both sets have by name are taken over; the others need a label map, or their ids stand under
+    ``unlabeled``.
 
     Raises:
         InputError: a class of the data set has no counterpart.
     """
     if len(target) > IGNORED:
         raise InputError(f"label set {target.name!r}: expected at most {IGNORED} classes, got {len(target)}")
-    position = {label.id: index for index, label in enumerate(target.classes)}
-    names = {label.name: label.id for label in target.classes}
     table, unknown = identity_table(0)
-    if config.label_map:
-        mapping = LabelMap.load(config.label_map, labels)
-        missing = sorted({label.name for label in mapping.target.classes} - names.keys())
-        used = {mapping.target.name_of(int(i)) for i in mapping.table if i >= 0}
-        if used & set(missing):
-            raise InputError(f"label map {config.label_map}: the network has no classes {sorted(used & set(missing))}")
-        goal = {label.id: mapping.target.name_of(int(mapping.table[label.id])) for label in labels.classes}
-        goal = {key: value if int(mapping.table[key]) >= 0 else "" for key, value in goal.items()}
-    else:
-        missing = sorted(label.name for label in labels.classes if label.name not in names)
-        if missing:
-            raise InputError(
-                f"data set {name}: the network (label set {target.name!r}) has no classes {missing[:8]}; "
-                "give a 'label_map'"
-            )
-        goal = {label.id: label.name for label in labels.classes}
-    for stored, target_name in goal.items():
+    position = {label.name: index for index, label in enumerate(target.classes)}
+    for stored, goal in _goals(labels, target, config, name).items():
         unknown[stored] = False
-        table[stored] = position[names[target_name]] if target_name else IGNORED
+        table[stored] = position[goal] if goal else IGNORED
     for value in config.unlabeled:
         if not 0 <= value < 65536:
             raise InputError(f"data set {name}: expected unlabeled values 0 to 65535, got {value}")
         unknown[value], table[value] = False, IGNORED
     return table, unknown
+
+
+def _goals(labels: LabelSet, target: LabelSet, config: DataConfig, name: str) -> dict[int, str]:
+    """Name of the network's class by id of the mask; empty for no label."""
+    known = {label.name for label in target.classes}
+    labeled = [label for label in labels.classes if label.id not in config.unlabeled]
+    if not config.label_map:
+        missing = [label.name for label in labeled if label.name not in known]
+        if missing:
+            raise InputError(
+                f"data set {name}: the network (label set {target.name!r}) has no classes {missing[:8]}; give a "
+                "'label_map', or list their ids under 'unlabeled'"
+            )
+        return {label.id: label.name for label in labeled}
+    mapping = LabelMap.load(config.label_map, labels)
+    goals = {}
+    for label in labeled:
+        goal = int(mapping.table[label.id])
+        goals[label.id] = mapping.target.name_of(goal) if goal >= 0 else ""
+    missing = sorted(set(goals.values()) - known - {""})
+    if missing:
+        raise InputError(
+            f"label map {config.label_map}: the network (label set {target.name!r}) has no classes {missing}"
+        )
+    return goals

@@ -16,10 +16,15 @@ from perception.training.config import AugmentationConfig, TrainingConfig
 from perception.training.datasets import IGNORED, SegmentationData
 from perception.training.networks import TrainableNetwork
 from perception.training.precision import autocast
+from perception.training.processes import Processes
 
 
 def evaluate(
-    network: TrainableNetwork, data: SegmentationData, config: TrainingConfig, device: torch.device
+    network: TrainableNetwork,
+    data: SegmentationData,
+    config: TrainingConfig,
+    device: torch.device,
+    processes: Processes | None = None,
 ) -> ConfusionMatrix:
     """Compare a network's labels with the masks of a data set.
 
@@ -30,6 +35,7 @@ def evaluate(
         data: with masks.
         config: size, batch size, workers, precision.
         device: where the network is.
+        processes: that share the work; all get the same answer.
 
     Raises:
         InputError: an image or a mask is damaged.
@@ -39,15 +45,17 @@ def evaluate(
     batch = config.validation_batch_size
     numbers = [list(range(start, min(start + batch, len(data)))) for start in range(0, len(data), batch)]
     confusion = ConfusionMatrix(len(network.label_set))
+    processes = processes or Processes()
     network.eval()
     with torch.inference_mode():
-        for images in load_batches(samples, numbers, config.workers):
+        for images in load_batches(samples, numbers[processes.rank :: processes.count], config.workers):
             images = images.to(device)
             with autocast(config.precision, device):
                 logits = network(images.images)
             logits = network.upsampled(logits.float(), (config.validation_height, config.validation_width))
             truth = images.labels.cpu().numpy().astype(np.int32)
             confusion.add(np.where(truth == IGNORED, -1, truth), logits.argmax(1).cpu().numpy())
+    confusion.counts = processes.sum(torch.from_numpy(confusion.counts).to(device)).cpu().numpy()
     return confusion
 
 
@@ -63,7 +71,11 @@ def scores(confusion: ConfusionMatrix, network: TrainableNetwork) -> dict[str, A
 
 
 def evaluate_all(
-    network: TrainableNetwork, data: Sequence[SegmentationData], config: TrainingConfig, device: torch.device
+    network: TrainableNetwork,
+    data: Sequence[SegmentationData],
+    config: TrainingConfig,
+    device: torch.device,
+    processes: Processes | None = None,
 ) -> dict[str, Any]:
     """Scores by the name of each data set."""
-    return {part.name: scores(evaluate(network, part, config, device), network) for part in data}
+    return {part.name: scores(evaluate(network, part, config, device, processes), network) for part in data}

@@ -20,7 +20,7 @@ from perception.training.config import DistillationConfig, LossConfig
 from perception.training.datasets import IGNORED
 
 Share = Callable[[Tensor], Tensor]
-"""Turns a process's denominator into the mean over all processes, for gradients are averaged over them."""
+"""Turns a process's denominator into the mean over all processes (:meth:`Processes.share`)."""
 
 
 def alone(denominator: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ def taught(teacher: Tensor, labels: Tensor, config: DistillationConfig) -> Tenso
 
 def add_anchor_gradient(parameters: Sequence[Tensor], start: Sequence[Tensor], factor: float) -> None:
     """L2-SP: add ``factor`` · (parameter − start) to the gradients, the gradient of factor / 2 · |difference|²."""
-    pairs = [(p, s) for p, s in zip(parameters, start, strict=True) if p.grad is not None]
     with torch.no_grad():
-        difference = torch._foreach_sub([p for p, _ in pairs], [s for _, s in pairs])
-        torch._foreach_add_([p.grad for p, _ in pairs], difference, alpha=factor)
+        for parameter, first in zip(parameters, start, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter - first, alpha=factor)

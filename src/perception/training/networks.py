@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,11 @@ from torch.nn import functional
 
 from perception.errors import InputError
 from perception.labels import LabelSet
-from perception.models import deeplab_layers
 from perception.models.base import require
 from perception.models.cards import ModelCard, shipped_card
 from perception.models.deeplab import DeepLabV3Plus, upsample
 from perception.models.weights import check_arrays, find_weights, load_arrays
+from perception.training.batch_norm import folded_state, insert_batch_norm
 from perception.training.config import NetworkConfig
 
 
@@ -83,6 +82,8 @@ class TrainableNetwork(nn.Module):
         self.family = FAMILIES[name]
         self.module = module
         mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (card.input.mean, card.input.std))
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
 
@@ -111,8 +112,20 @@ class TrainableNetwork(nn.Module):
         return labels[:, rows[:, None], columns[None, :]]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Tensors by name, as a weights file has them."""
-        return {name: value.detach().cpu().numpy() for name, value in self.module.state_dict().items()}
+        """Tensors by name, as a weights file has them; inserted batch norm is folded into the convolutions."""
+        return {name: value.detach().cpu().numpy() for name, value in folded_state(self.module).items()}
+
+
+def network_card(config: NetworkConfig) -> tuple[ModelCard, LabelSet]:
+    """Model card of a network, and the classes that it is to have.
+
+    Raises:
+        InputError: a network that cannot be trained here, or an unknown label set.
+    """
+    if config.name not in FAMILIES:
+        raise InputError(f"network.name: expected one of {sorted(FAMILIES)}, got {config.name!r}")
+    card = shipped_card("deeplabv3plus_mobilenetv2" if FAMILIES[config.name] is _DEEPLAB else config.name)
+    return card, LabelSet.load(config.labels or card.labels)
 
 
 def open_network(config: NetworkConfig) -> TrainableNetwork:
@@ -122,20 +135,19 @@ def open_network(config: NetworkConfig) -> TrainableNetwork:
         InputError: a network that cannot be trained here, or weights of another one.
         PerceptionError: weights are found nowhere.
     """
-    if config.name not in FAMILIES:
-        raise InputError(f"network.name: expected one of {sorted(FAMILIES)}, got {config.name!r}")
+    card, label_set = network_card(config)
     family = FAMILIES[config.name]
-    card = shipped_card("deeplabv3plus_mobilenetv2" if family is _DEEPLAB else config.name)
-    label_set = LabelSet.load(config.labels or card.labels)
     module = family.build(len(label_set))
-    # Torchvision's auxiliary head is not in the weights files, and nothing here learns from it.
-    if getattr(module, "aux_classifier", None) is not None:
-        module.aux_classifier = None
     network = TrainableNetwork(config.name, module, card, label_set)
     if config.weights != "none":
         assert card.weights is not None
         arrays = load_arrays(find_weights(card.weights, config.weights))
         load_start(network, arrays, new_head=config.transfer == "head", what=config.weights or card.weights.file)
+    if config.batch_norm == "insert":
+        if family is not _DEEPLAB:
+            raise InputError(f"network.batch_norm: insert is for networks without batch norm, {config.name} has it")
+        # The pooled branch has one pixel per image; the classifier's outputs are compared with each other.
+        insert_batch_norm(module, without=("pyramid.pool", "classifier"))
     return network
 
 
@@ -210,15 +222,3 @@ def set_training(network: TrainableNetwork, config: NetworkConfig) -> None:
             learns = any(parameter.requires_grad for parameter in module.parameters())
             if config.batch_norm == "frozen" or not learns:
                 module.eval()
-
-
-def weights_file(config: NetworkConfig) -> Path | None:
-    """The file from which training starts; None for random numbers."""
-    if config.weights == "none":
-        return None
-    card = shipped_card("deeplabv3plus_mobilenetv2" if FAMILIES[config.name] is _DEEPLAB else config.name)
-    assert card.weights is not None
-    return find_weights(card.weights, config.weights)
-
-
-MULTIPLE = deeplab_layers.OUTPUT_STRIDE

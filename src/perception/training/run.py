@@ -3,62 +3,29 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from perception.errors import InputError, PerceptionError
 from perception.training import checkpoint as storage
+from perception.training.batch_norm import calibrate
 from perception.training.batches import Batch
 from perception.training.checkpoint import Checkpoint
 from perception.training.config import NetworkConfig, TrainingConfig
-from perception.training.losses import Loss, Targets, add_anchor_gradient, alone
+from perception.training.losses import Loss, Targets, add_anchor_gradient
 from perception.training.networks import TrainableNetwork, open_network, parameter_groups, set_training
 from perception.training.optimization import make_average, make_optimizer, make_schedule
 from perception.training.precision import autocast
+from perception.training.processes import Processes
+from perception.training.progress import Progress, StepResult
 
 
-@dataclass
-class StepResult:
-    """What one step did.
-
-    Attributes:
-        terms: the losses, already weighted, by name.
-        seconds: of forward (teacher included), backward and step.
-    """
-
-    terms: dict[str, float]
-    seconds: dict[str, float]
-
-    @property
-    def loss(self) -> float:
-        """Sum of the terms."""
-        return sum(self.terms.values())
-
-
-@dataclass
-class Progress:
-    """Where a run stands.
-
-    Attributes:
-        step: steps done.
-        best: highest score so far, None before the first evaluation.
-        best_epoch: its epoch.
-        waiting: evaluations since then.
-        history: one entry per epoch.
-        sums: of the terms, images and seconds of the epoch that is under way.
-    """
-
-    step: int = 0
-    best: float | None = None
-    best_epoch: int = -1
-    waiting: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    sums: dict[str, float] = field(default_factory=dict)
+class NotFiniteError(PerceptionError):
+    """The loss became NaN or infinite."""
 
 
 class TrainingRun:
@@ -68,35 +35,51 @@ class TrainingRun:
         config: of the run.
         device: where it computes.
         steps_per_epoch: settled from the data.
+        processes: that share every batch.
+        calibration: images (N, 3, H, W) uint8 that give inserted batch norm its first statistics.
     """
 
-    def __init__(self, config: TrainingConfig, device: torch.device, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        device: torch.device,
+        steps_per_epoch: int,
+        processes: Processes | None = None,
+        calibration: Iterable[Tensor] = (),
+    ) -> None:
         torch.manual_seed(config.seed)
+        self.processes = processes or Processes()
         self.config = config
         self.device = device
         self.progress = Progress()
         self.network = open_network(config.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        calibrate(self.network, (images.to(device) for images in calibration))
         self.teacher = _open_teacher(config, self.network, device)
         groups = parameter_groups(self.network, config.network, config.optimizer.weight_decay)
         self.optimizer = make_optimizer(groups, config.optimizer)
         self.schedule = make_schedule(self.optimizer, config.schedule, config.epochs * steps_per_epoch, steps_per_epoch)
         self.average = make_average(self.network, config.average)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-        self.loss = Loss(config.loss, self.network.label_set, alone)
+        self.loss = Loss(config.loss, self.network.label_set, self.processes.share)
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        # Wrapping gives all processes the parameters of the first.
+        self.forward = self.processes.wrapped(self.network, device)
         self._anchor = [p.detach().clone() for p in self.trained] if config.loss.l2_sp else []
-        self.forward: Any = self.network
 
     @property
     def result(self) -> TrainableNetwork:
         """The network that is evaluated and kept: the average where there is one."""
-        return self.network if self.average is None else self.average.module
+        if self.average is None:
+            return self.network
+        averaged = self.average.module
+        assert isinstance(averaged, TrainableNetwork)
+        return averaged
 
     def step(self, batch: Batch) -> StepResult:
         """Learn from a batch on the device.
 
         Raises:
-            PerceptionError: the loss is not finite; nothing was changed by this step.
+            NotFiniteError: the loss is NaN or infinite; this step changed nothing.
         """
         begin = time.perf_counter()
         set_training(self.network, self.config.network)
@@ -105,13 +88,13 @@ class TrainingRun:
         terms = self._loss_terms(logits.float(), batch)
         if not terms:
             raise InputError("loss: expected at least one term with a factor above 0, got none")
-        total = torch.stack(list(terms.values())).sum()
-        values = {name: float(value.detach()) for name, value in terms.items()}
-        if not torch.isfinite(total):
-            raise PerceptionError(f"the loss is not finite in step {self.progress.step + 1} ({_shown(values)})")
+        each = torch.stack(list(terms.values()))
+        values = dict(zip(terms, self.processes.mean(each).tolist(), strict=True))
+        if not all(map(math.isfinite, values.values())):
+            raise NotFiniteError(f"the loss is not finite in step {self.progress.step + 1} ({_shown(values)})")
         middle = time.perf_counter()
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(total).backward()
+        self.scaler.scale(each.sum()).backward()
         self._wait()
         after = time.perf_counter()
         self._update()
@@ -124,9 +107,8 @@ class TrainingRun:
         size = (logits.shape[-2], logits.shape[-1])
         teacher = None
         if self.teacher is not None:
-            with torch.inference_mode(), autocast(self.config.precision, self.device):
-                teacher = self.teacher(batch.images)
-            teacher = teacher.float().clone()
+            with torch.no_grad(), autocast(self.config.precision, self.device):
+                teacher = self.teacher(batch.images).float()
         if self.config.loss.resolution == "image":
             full = (batch.images.shape[-2], batch.images.shape[-1])
             logits = self.network.upsampled(logits, full)
@@ -166,7 +148,7 @@ class TrainingRun:
         tensors = {f"network.{name}": value for name, value in self.network.module.state_dict().items()}
         tensors |= storage.optimizer_tensors(self.optimizer)
         if self.average is not None:
-            tensors |= {f"average.{name}": value for name, value in self.average.module.module.state_dict().items()}
+            tensors |= {f"average.{name}": value for name, value in self.result.module.state_dict().items()}
             tensors["averaged"] = self.average.n_averaged
         if self._anchor:
             tensors |= {f"anchor.{index}": value for index, value in enumerate(self._anchor)}
@@ -195,7 +177,7 @@ class TrainingRun:
                 raise InputError(f"checkpoint: expected {name} {value!r}, got {numbers.get(name)!r}")
         storage.load_module(self.network.module, tensors, "network.")
         if self.average is not None:
-            storage.load_module(self.average.module.module, tensors, "average.")
+            storage.load_module(self.result.module, tensors, "average.")
             self.average.n_averaged.copy_(tensors["averaged"])
         storage.load_optimizer(self.optimizer, checkpoint, numbers["optimizer_groups"])
         self._anchor = [tensors[f"anchor.{index}"].to(self.device) for index in range(len(self._anchor))]
@@ -208,11 +190,17 @@ def _open_teacher(config: TrainingConfig, network: TrainableNetwork, device: tor
     """The teacher, which never learns.
 
     Raises:
-        InputError: its classes are not those of the network.
+        InputError: its classes are not those of the network, or it would be random.
     """
     asked = config.loss.distillation
     if not asked.weight:
         return None
+    random = config.network.weights == "none" or config.network.transfer == "head"
+    if random and not asked.weights and not asked.network:
+        raise InputError(
+            "distillation: the network starts from random numbers and cannot teach itself; give distillation.weights "
+            "or distillation.network"
+        )
     name = asked.network or config.network.name
     weights = asked.weights or (config.network.weights if not asked.network else "")
     teacher = open_network(NetworkConfig(name=name, weights=weights, labels=config.network.labels))
