@@ -131,11 +131,12 @@ class Bench:
 class Camera:
     """Publishes frames as a camera and a localization do."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, name: str = "") -> None:
         self.bench = bench
-        self.image = bench.publisher(Image, "image")
-        self.depth = bench.publisher(Image, "depth")
-        self.info = bench.publisher(CameraInfo, "camera_info")
+        prefix = f"{name}/" if name else ""
+        self.image = bench.publisher(Image, f"{prefix}image")
+        self.depth = bench.publisher(Image, f"{prefix}depth")
+        self.info = bench.publisher(CameraInfo, f"{prefix}camera_info")
         self.transforms = bench.publisher(TFMessage, "/tf")
 
     def send(self, frame: Frame, with_transform: bool = True) -> None:

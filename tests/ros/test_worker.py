@@ -43,7 +43,7 @@ class Desk:
             self.done.append(frame)
             self.changed.notify_all()
 
-    def drop(self, reason, detail):
+    def drop(self, reason, detail, source):
         with self.changed:
             self.drops.append(reason)
             self.changed.notify_all()
@@ -151,3 +151,30 @@ def test_stop_ends_at_once_while_frames_wait(desk):
     assert desk.worker.stop(5.0)
     assert time.monotonic() - began < 1.0
     assert desk.done == []
+
+
+def test_sources_take_turns_and_supersede_only_their_own_frames():
+    class Frame:
+        def __init__(self, source, number):
+            self.source, self.number = source, number
+
+    done, drops, changed, gate = [], [], threading.Condition(), threading.Event()
+
+    def process(frame, needs):
+        gate.wait(10)
+        with changed:
+            done.append((frame.source, frame.number))
+            changed.notify_all()
+
+    worker = FrameWorker(lambda frame: None, process, lambda *drop: drops.append(drop))
+    worker.submit(Frame("front", 0))
+    time.sleep(0.05)
+    for number in (1, 2, 3):
+        worker.submit(Frame("front", number))
+    worker.submit(Frame("rear", 0))
+    gate.set()
+    with changed:
+        assert changed.wait_for(lambda: len(done) == 3, 10)
+    assert worker.stop(5.0)
+    assert done == [("front", 0), ("rear", 0), ("front", 3)]
+    assert drops == [("superseded", "", "front")] * 2

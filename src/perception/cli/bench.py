@@ -22,6 +22,8 @@ COLUMNS = (
     ("octomap_default", "OctoMap default ms", "{:.1f}"),
     ("speedup_discretized", "ratio", "{:.1f}"),
     ("speedup_default", "ratio default", "{:.1f}"),
+    ("pointwise_known", "default: other voxels", "{:.2%}"),
+    ("pointwise_states", "other states", "{:.3%}"),
     ("bytes_per_voxel_ours", "ours B/voxel", "{:.1f}"),
     ("bytes_per_voxel_octomap", "ColorOcTree B/voxel", "{:.1f}"),
     ("equal", "equal", "{}"),
@@ -32,7 +34,7 @@ COLUMNS = (
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser = subparsers.add_parser("bench", help="measure speed", description=__doc__)
-    parser.add_argument("what", choices=("map",), help="map: insertion of scans")
+    parser.add_argument("what", choices=("map", "ros"), help="map: insertion of scans; ros: latency of the live nodes")
     parser.add_argument("--frames", help="folder or bag to take scans from; a synthetic room when absent")
     parser.add_argument("--resolution", type=float, nargs="+", default=[0.05, 0.02], help="edges of voxels, m")
     parser.add_argument("--max-range", type=float, default=5.0, help="longest ray, m; -1 for no limit")
@@ -40,6 +42,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--passes", type=int, default=3, help="how often all scans are inserted into new maps")
     parser.add_argument("--labels", default="auto", choices=("auto", "truth", "network", "none"), help="who labels")
     parser.add_argument("--lidar", action="store_true", help="a scan of 64 x 2048 rays up to 80 m in place of a camera")
+    parser.add_argument("--graph", action="append", help="ros: geometry, labels, network, split labels, split network")
+    parser.add_argument("--seconds", type=float, default=10.0, help="ros: how long to play a camera, s")
+    parser.add_argument("--rate", type=float, default=30.0, help="ros: frames per second of 640x480 pixels")
     parser.add_argument("--output", type=Path, help="folder for bench_map.json and bench_map.png")
     add_source_arguments(parser)
     return parser
@@ -47,6 +52,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print the table."""
+    if arguments.what == "ros":
+        return _run_ros(arguments)
     from perception.mapping.benchmark import run_benchmark
 
     scans, name, classes = _scans(arguments)
@@ -61,6 +68,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         _write(arguments.output, results)
     return 0 if all(result["equal"] for result in results) else 1
+
+
+def _run_ros(arguments: argparse.Namespace) -> int:
+    from perception.ros.latency import GRAPHS, HEADING, run_latency_bench, summary
+
+    lines, stages = [HEADING], [""]
+    for graph in arguments.graph or GRAPHS:
+        if graph not in GRAPHS:
+            raise InputError(f"--graph: expected one of {', '.join(GRAPHS)}, got {graph!r}")
+        result = run_latency_bench(graph, arguments.seconds, arguments.rate, lambda line: print(line, flush=True))
+        lines.append(summary(result))
+        stages.append(f"{graph}, ms p50, p95: " + "; ".join(f"{name} {value}" for name, value in result.stages.items()))
+    print("\n".join([*lines, *stages]))
+    return 0
 
 
 def table(results: list[dict[str, Any]]) -> str:

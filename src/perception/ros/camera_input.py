@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from perception import image_codec
-from perception.errors import InputError
 from perception.geometry import PinholeCamera, Transform
 from perception.labels import LabelSet
 from perception.ros.conversions import (
@@ -22,6 +21,8 @@ from perception.ros.conversions import (
     image_to_labels,
     stamp_to_ns,
 )
+from perception.ros.drops import FrameDroppedError as FrameDroppedError
+from perception.ros.drops import dropping as dropping
 from perception.ros.node_config import InputConfig
 from perception.ros.synchronizer import Synchronizer
 from perception.tf_buffer import TransformBuffer
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from perception.ros.node import PerceptionNode
 
 KEPT_INFOS = 30
+REGISTERED_SHARE = 0.02
+"""Calibrations that differ by less than this share of the focal length count as the same."""
 STAMP_JUMP_NS = 1_000_000_000
 """Stamps that go back by more than this come from a recording that began again, not from disorder."""
 EXTERNAL_CONFIDENCE = 0.99
@@ -38,29 +41,6 @@ EXTERNAL_CONFIDENCE = 0.99
 
 LABEL_ENCODINGS = ("mono8", "8UC1", "mono16", "16UC1", "32SC1")
 CONFIDENCE_ENCODINGS = ("mono8", "8UC1", "32FC1")
-
-
-class FrameDroppedError(InputError):
-    """A frame cannot be used.
-
-    Attributes:
-        reason: one of ``statistics.REASONS``.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-@contextmanager
-def dropping(reason: str) -> Iterator[None]:
-    """Name the reason for which input errors drop a frame."""
-    try:
-        yield
-    except FrameDroppedError:
-        raise
-    except InputError as error:
-        raise FrameDroppedError(reason, str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -73,9 +53,10 @@ class CameraMessages:
         image: color image, or None where labels come instead.
         depth: depth image, or None where only the image is used.
         info: camera_info of the image.
-        depth_info: camera_info of depth, where it is not registered to the image.
+        depth_info: camera_info of depth; where depth is registered, None when nobody publishes it.
         labels: label image, or None.
         confidence: its confidence, or None.
+        source: name of the camera; empty where there is only one.
     """
 
     stamp_ns: int
@@ -86,6 +67,12 @@ class CameraMessages:
     depth_info: Any = None
     labels: Any = None
     confidence: Any = None
+    source: str = ""
+
+
+def topic_of(camera: str, topic: str) -> str:
+    """Name of a camera's topic before remapping: behind the camera's name, where it has one."""
+    return f"{camera}/{topic}" if camera else topic
 
 
 class CameraInput:
@@ -98,6 +85,8 @@ class CameraInput:
         streams: topics that make up a set: "image", "depth", "labels", "label_confidence". The first leads: it should
             be the one with the lowest rate.
         hand_over: takes the sets.
+        name: of the camera, where there are several.
+        on_depth: takes every depth image as soon as it is there, with the newest calibration: nothing of other topics.
     """
 
     def __init__(
@@ -107,21 +96,25 @@ class CameraInput:
         tolerance_ns: int,
         streams: tuple[str, ...],
         hand_over: Callable[[CameraMessages], None],
+        name: str = "",
+        on_depth: Callable[[CameraMessages], None] | None = None,
     ) -> None:
-        self._node, self._hand_over = node, hand_over
+        self._node, self._hand_over, self._name, self._on_depth = node, hand_over, name, on_depth
+        self._registered = config.depth_registered
         self._info_per_image = False
         self._waiting: dict[str, Any] | None = None
-        info_names = () if "depth" not in streams else ("camera_info", "depth_camera_info")
-        self._infos: dict[str, dict[int, Any]] = {
-            name: {} for name in (info_names[:1] if config.depth_registered else info_names)
-        }
+        # Registered depth has the image's calibration; its own is compared with that where somebody publishes it.
+        names = ("camera_info", "depth_camera_info") if "depth" in streams else ()
+        self._infos: dict[str, dict[int, Any]] = {info: {} for info in names}
+        self._needed = names[:1] if config.depth_registered else names
         self._newest_ns = -1
-        self._sync = Synchronizer(streams, tolerance_ns, config.sync_queue_size, self._drop_leader)
+        self._sync = Synchronizer(streams, tolerance_ns, config.sync_queue_size, self._drop)
         transports = {"image": config.image_transport, "depth": config.depth_transport}
         for stream in streams:
             self._subscribe(stream, transports.get(stream, "raw"))
-        for name in self._infos:
-            node.listen(CameraInfo, name, lambda message, name=name: self._add_info(name, message))
+        for info in self._infos:
+            callback = partial(self._add_info, info)
+            node.listen(CameraInfo, topic_of(name, info), callback, optional=info not in self._needed)
 
     def clear(self) -> None:
         """Forget messages; calibrations stay."""
@@ -130,28 +123,39 @@ class CameraInput:
         self._newest_ns = -1
 
     def _subscribe(self, stream: str, transport: str) -> None:
+        topic, callback = topic_of(self._name, stream), partial(self._add, stream)
         if transport == "raw":
-            self._node.listen(Image, stream, lambda message: self._add(stream, message))
+            self._node.listen(Image, topic, callback)
             return
         # As image_transport: the plain topic is remapped, the transport's name comes behind it.
-        topic = f"{self._node.resolve_topic_name(stream)}/{transport}"
-        self._node.listen(CompressedImage, topic, lambda message: self._add(stream, message))
+        self._node.listen(CompressedImage, f"{self._node.resolve_topic_name(topic)}/{transport}", callback)
 
     def _add(self, stream: str, message: Any) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
         if stamp_ns < self._newest_ns - STAMP_JUMP_NS:
             behind = (self._newest_ns - stamp_ns) / 1e9
-            self._node.clear_buffers(f"the stamps of {stream} jumped back by {behind:.3f} s")
+            self._node.clear_buffers(f"the stamps of {topic_of(self._name, stream)} jumped back by {behind:.3f} s")
         self._newest_ns = max(self._newest_ns, stamp_ns)
+        if stream == "depth" and self._on_depth is not None:
+            self._tell_depth(stamp_ns, message)
         match = self._sync.add(stream, stamp_ns, message)
         if match is None:
             return
         if self._waiting is not None:
             self._hand_over_waiting(newest_info=True)
         if self._waiting is not None:
-            self._node.statistics.dropped("no_camera_info", "no camera_info has come yet")
+            self._drop("no_camera_info", "no camera_info has come yet")
         self._waiting = match
         self._hand_over_waiting(newest_info=not self._info_per_image)
+
+    def _tell_depth(self, stamp_ns: int, message: Any) -> None:
+        """Hand depth over at once: with the calibration of its stamp where that came before, else the newest one."""
+        infos = self._infos["camera_info" if self._registered else "depth_camera_info"]
+        info = infos.get(stamp_ns) or _newest(infos, wanted=True)
+        if info is not None and self._on_depth is not None:
+            self._on_depth(
+                CameraMessages(stamp_ns, message.header.frame_id, depth=message, info=info, source=self._name)
+            )
 
     def _add_info(self, name: str, message: Any) -> None:
         infos = self._infos[name]
@@ -176,9 +180,13 @@ class CameraInput:
             name: infos.get(stamp_ns if name == "camera_info" else stamp_to_ns(match["depth"].header.stamp))
             for name, infos in self._infos.items()
         }
-        self._info_per_image = all(exact.values()) or (self._info_per_image and not newest_info)
-        found = {name: info or _newest(self._infos[name], newest_info) for name, info in exact.items()}
-        if not all(found.values()):
+        needed = [exact[name] for name in self._needed]
+        self._info_per_image = all(needed) or (self._info_per_image and not newest_info)
+        found = {
+            name: info or _newest(self._infos[name], newest_info or name not in self._needed)
+            for name, info in exact.items()
+        }
+        if not all(found[name] for name in self._needed):
             return
         self._waiting = None
         self._hand_over(
@@ -191,11 +199,12 @@ class CameraInput:
                 found.get("depth_camera_info"),
                 match.get("labels"),
                 match.get("label_confidence"),
+                self._name,
             )
         )
 
-    def _drop_leader(self, reason: str) -> None:
-        self._node.statistics.dropped(reason)
+    def _drop(self, reason: str, detail: str = "") -> None:
+        self._node.statistics.dropped(reason, detail, self._name)
 
 
 def _newest(infos: dict[int, Any], wanted: bool) -> Any:
@@ -262,6 +271,8 @@ def decode_frame(
             f"depth: expected frame {messages.frame_id!r} as the image, got {messages.depth.header.frame_id!r}; "
             "set depth_registered to false",
         )
+    if config.depth_registered and messages.depth_info is not None:
+        check_registered(messages.info, messages.depth_info)
     camera = decode_camera(messages.info, config.rectified)
     depth = decode_depth(messages.depth)
     color = np.zeros((*camera.size, 3), np.uint8) if messages.image is None else decode_color(messages.image)
@@ -280,6 +291,24 @@ def decode_frame(
             camera_T_depth,
             labels,
             messages.frame_id,
+        )
+
+
+def check_registered(info: Any, depth_info: Any) -> None:
+    """Whether registered depth has the calibration of the image, as far as drivers tell.
+
+    Raises:
+        FrameDroppedError: it has another one: drivers have published raw depth under the name of the registered.
+    """
+    size, depth_size = (info.width, info.height), (depth_info.width, depth_info.height)
+    k, depth_k = list(info.k), list(depth_info.k)
+    if not any(depth_k):
+        return
+    if size != depth_size or max(abs(a - b) for a, b in zip(k, depth_k, strict=True)) > REGISTERED_SHARE * abs(k[0]):
+        raise FrameDroppedError(
+            "not_registered",
+            f"depth: expected the calibration of image, {size[0]}x{size[1]} with focal length {k[0]:.1f}, as it is "
+            f"registered, got {depth_size[0]}x{depth_size[1]} with {depth_k[0]:.1f}; set depth_registered to false",
         )
 
 

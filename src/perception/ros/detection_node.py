@@ -12,6 +12,7 @@ from visualization_msgs.msg import MarkerArray
 
 from perception.detections3d import lift_detections
 from perception.geometry import Transform
+from perception.instance_labels import label_image_from_masks
 from perception.pipeline import registered
 from perception.ros.camera_input import (
     CameraInput,
@@ -19,14 +20,20 @@ from perception.ros.camera_input import (
     camera_poses,
     decode_color,
     decode_frame,
-    dropping,
 )
-from perception.ros.conversions import array_to_image, detections_to_detection2d_array, label_set_to_label_info
+from perception.ros.conversions import (
+    array_to_image,
+    confidence_to_image,
+    detections_to_detection2d_array,
+    label_set_to_label_info,
+    labels_to_image,
+)
 from perception.ros.detection_conversions import (
     detections_to_detection3d_array,
     detections_to_markers,
     draw_detections,
 )
+from perception.ros.drops import dropping
 from perception.ros.node import PerceptionNode, latched_qos, run_node
 from perception.types import Detections, Frame
 
@@ -36,6 +43,8 @@ OUTPUT_DEPTH = 5
 class DetectionNode(PerceptionNode):
     """Finds objects in ``image``; publishes detections, detections_overlay and, latched, detections_label_info.
 
+    A network with masks also gives detections_labels and detections_label_confidence: label images as
+    segmentation_node's, that pipeline_node (``label_source: topic``) and labeled_cloud_node take in their place.
     With ``use_3d`` it also takes depth, camera_info and transforms, and publishes detections_3d and detections_markers;
     images of a distorted lens are rectified first, and the boxes in ``detections`` are then those in the rectified
     image.
@@ -67,6 +76,8 @@ class DetectionNode(PerceptionNode):
 
         self._detections: Publisher = self.advertise(Detection2DArray, "detections", OUTPUT_DEPTH)
         self._overlay: Publisher = self.advertise(Image, "detections_overlay", OUTPUT_DEPTH)
+        self._labels: Publisher = self.advertise(Image, "detections_labels", OUTPUT_DEPTH)
+        self._confidence: Publisher = self.advertise(Image, "detections_label_confidence", OUTPUT_DEPTH)
         if self._output.use_3d:
             self._detections_3d: Publisher = self.advertise(Detection3DArray, "detections_3d", OUTPUT_DEPTH)
             self._markers: Publisher = self.advertise(MarkerArray, "detections_markers", OUTPUT_DEPTH)
@@ -116,8 +127,20 @@ class DetectionNode(PerceptionNode):
     def _publish(self, detections: Detections, color: Any, frame_id: str, stamp_ns: int) -> None:
         if self._detections.get_subscription_count():
             self._detections.publish(detections_to_detection2d_array(detections, frame_id, stamp_ns))
+        self._publish_masks(detections, frame_id, stamp_ns)
         if self._overlay.get_subscription_count():
             self._overlay.publish(array_to_image(draw_detections(color, detections), "rgb8", frame_id, stamp_ns))
+
+    def _publish_masks(self, detections: Detections, frame_id: str, stamp_ns: int) -> None:
+        wanted = [publisher.get_subscription_count() > 0 for publisher in (self._labels, self._confidence)]
+        if detections.masks is None or not any(wanted):
+            return
+        painted = label_image_from_masks(detections)
+        if wanted[0]:
+            count = detections.label_set.num_classes
+            self._labels.publish(labels_to_image(painted.labels, count, frame_id, stamp_ns))
+        if wanted[1]:
+            self._confidence.publish(confidence_to_image(painted.confidence, frame_id, stamp_ns))
 
     def _publish_boxes(self, detections: Detections, frame: Frame) -> None:
         with dropping("invalid"):

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sensor_msgs.msg import PointCloud2
 
 from perception import cloud
-from perception.errors import InputError, TransformError
+from perception.errors import InputError
 from perception.geometry import Transform
 from perception.labels import LabelSet
 from perception.pipeline import registered
-from perception.ros.camera_input import CameraInput, CameraMessages, FrameDroppedError, decode_frame, dropping
+from perception.ros.camera_input import CameraInput, CameraMessages, decode_frame
 from perception.ros.conversions import labeled_cloud_to_point_cloud2, points_to_point_cloud2, stamp_to_ns
+from perception.ros.depth_clouds import DepthClouds, DepthCloudSettings
+from perception.ros.drops import FrameDroppedError, dropping
 from perception.ros.label_source import label_set_from_info
 from perception.ros.node import PerceptionNode, latched_qos, run_node
+from perception.self_filter import SelfFilter
 from perception.types import LabeledCloud
 
 OUTPUT_DEPTH = 5
@@ -24,11 +28,11 @@ OUTPUT_DEPTH = 5
 class LabeledCloudNode(PerceptionNode):
     """Lifts labeled pixels to points in the optical frame.
 
-    Publishes labeled_points, free_points (ends of rays that met nothing, for octomap_node's clear_in), obstacle_points
-    and clearing_points.
+    Publishes labeled_points, free_points (ends of rays that met nothing, for octomap_node's clear_in), and at the rate
+    of depth, without labels, obstacle_points and clearing_points.
     """
 
-    parameter_groups = ("cloud", "input", "label_input")
+    parameter_groups = ("cloud", "input", "label_input", "obstacles", "self_filter")
     single_parameters = (
         "octomap.base_frame_id",
         "octomap.sensor_model.max_range",
@@ -39,6 +43,7 @@ class LabeledCloudNode(PerceptionNode):
     def __init__(self, **node_arguments: Any) -> None:
         self._label_set: LabelSet | None = None
         self._camera: CameraInput | None = None
+        self._depth_clouds: DepthClouds | None = None
         super().__init__("labeled_cloud_node", **node_arguments)
 
     def load(self) -> None:
@@ -52,16 +57,20 @@ class LabeledCloudNode(PerceptionNode):
 
     def setup(self) -> None:
         """Advertise the clouds."""
-        names = ("labeled_points", "free_points", "obstacle_points", "clearing_points")
+        names = ("labeled_points", "free_points")
         self._clouds = {name: self.advertise(PointCloud2, name, OUTPUT_DEPTH) for name in names}
+        self._depth_clouds = DepthClouds(self, ("",))
+        base = self.parameters.config("octomap").base_frame_id
+        self._self_filter = SelfFilter(self.parameters.config("self_filter"), base)
         self._read_parameters()
 
     def start(self) -> None:
         """Listen to images, depth and labels."""
         from vision_msgs.msg import LabelInfo
 
-        worker = self.worker
-        assert worker is not None
+        worker, clouds = self.worker, self._depth_clouds
+        assert worker is not None and clouds is not None
+        clouds.start()
         label_input = self.parameters.config("label_input")
         if not label_input.label_set:
             self.listen(LabelInfo, "label_info", self._on_label_info, latched_qos())
@@ -69,12 +78,15 @@ class LabeledCloudNode(PerceptionNode):
         streams = ("labels", "label_confidence", "depth", "image")
         streams = streams if label_input.use_confidence else tuple(s for s in streams if s != "label_confidence")
         tolerance_ns = round(self.get_parameter("sync_tolerance").value * 1e9)  # pyright: ignore[reportOptionalOperand]
-        self._camera = CameraInput(self, self._input, tolerance_ns, streams, worker.submit)
+        hand_over = worker.submit
+        self._camera = CameraInput(self, self._input, tolerance_ns, streams, hand_over, on_depth=clouds.submit)
 
     def forget(self) -> None:
         """Forget waiting messages."""
         if self._camera is not None:
             self._camera.clear()
+        if self._depth_clouds is not None:
+            self._depth_clouds.forget()
 
     def parameters_changed(self, names: set[str]) -> None:
         """Read them anew."""
@@ -105,42 +117,41 @@ class LabeledCloudNode(PerceptionNode):
                 frame_id=ready.frame_id,
             )
         self._publish(labeled)
+        if self._depth_clouds is not None:
+            self._depth_clouds.use_labels("", ready.stamp_ns, ready.labels)
         self.done(frame.stamp_ns)
 
     def _publish(self, labeled: LabeledCloud) -> None:
-        from perception.costmap import clearing_points
+        points, free = self._clouds["labeled_points"], self._clouds["free_points"]
+        if points.get_subscription_count():
+            points.publish(labeled_cloud_to_point_cloud2(labeled))
+        if free.get_subscription_count():
+            free.publish(points_to_point_cloud2(labeled.clear_points, labeled.frame_id, labeled.stamp_ns))
 
-        def wanted(name: str) -> bool:
-            return self._clouds[name].get_subscription_count() > 0
+    def teardown(self) -> None:
+        """Free what the obstacle clouds hold."""
+        self._depth_clouds = None
 
-        def send(name: str, points: Any) -> None:
-            self._clouds[name].publish(points_to_point_cloud2(points, labeled.frame_id, labeled.stamp_ns))
-
-        if wanted("labeled_points"):
-            self._clouds["labeled_points"].publish(labeled_cloud_to_point_cloud2(labeled))
-        if wanted("free_points"):
-            send("free_points", labeled.clear_points)
-        if wanted("clearing_points"):
-            send("clearing_points", clearing_points(labeled))
-        if wanted("obstacle_points"):
-            self._send_obstacles(labeled, send)
-
-    def _send_obstacles(self, labeled: LabeledCloud, send: Any) -> None:
-        from perception.costmap import obstacle_points
-
-        try:
-            base_T_camera = self.transforms.lookup(self._base_frame, labeled.frame_id, labeled.stamp_ns)
-        except TransformError as error:
-            self.get_logger().warning(f"obstacle_points: {error}", throttle_duration_sec=5.0)
-            return
-        send("obstacle_points", obstacle_points(labeled, base_T_camera, self._costmap))
+    def details(self) -> Mapping[str, Any]:
+        """About the obstacle clouds."""
+        clouds = self._depth_clouds
+        return {} if clouds is None else clouds.details()
 
     def _read_parameters(self) -> None:
         self._config = self.parameters.config("cloud")
         self._input = self.parameters.config("input")
-        self._costmap = self.parameters.config("costmap")
         octomap = self.parameters.config("octomap")
-        self._base_frame, self._max_range = octomap.base_frame_id, octomap.sensor_model.max_range
+        self._max_range = octomap.sensor_model.max_range
+        assert self._depth_clouds is not None
+        self._depth_clouds.settings = DepthCloudSettings(
+            self._config,
+            self.parameters.config("costmap"),
+            self.parameters.config("obstacles"),
+            self._self_filter,
+            self._max_range,
+            octomap.base_frame_id,
+            rectified=self._input.rectified,
+        )
 
     def _on_label_info(self, message: Any) -> None:
         try:

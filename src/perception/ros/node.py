@@ -198,7 +198,7 @@ class PerceptionNode(LifecycleNode):
         )
         self._running.append(lambda: self.destroy_subscription(subscription))
         if qos is None and not optional:
-            self.statistics.expect(topic, name)
+            self.statistics.expect(topic, name, once=message_type.__name__ == "CameraInfo")
 
     def start_worker(
         self,

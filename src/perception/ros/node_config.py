@@ -25,6 +25,7 @@ from perception.ros.map_config import (
     MapOutputConfig,
 )
 from perception.ros.sensor_config import BudgetConfig, CamerasConfig, CloudInputConfig, ObstacleConfig
+from perception.ros.simulation_config import SimulationConfig
 from perception.self_filter import SelfFilterConfig
 
 
@@ -90,6 +91,7 @@ GROUPS: dict[str, tuple[type, str]] = {
     "local_map": (LocalMapConfig, "local_map."),
     "detection": (DetectionConfig, "detection."),
     "boxes": (BoxConfig, "boxes."),
+    "simulation": (SimulationConfig, "simulation."),
     "detection_output": (DetectionOutputConfig, ""),
     "health": (HealthConfig, ""),
 }

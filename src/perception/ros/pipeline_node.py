@@ -4,119 +4,227 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+from typing import Any, NamedTuple
 
 from sensor_msgs.msg import PointCloud2
 
 from perception.config import PerceptionConfig
-from perception.errors import TransformError
+from perception.errors import InputError
 from perception.geometry import Transform
-from perception.pipeline import FrameResult, PerceptionPipeline, create_segmenter_from
-from perception.ros.camera_input import CameraInput, CameraMessages, camera_poses, decode_frame, dropping
-from perception.ros.conversions import labeled_cloud_to_point_cloud2, points_to_point_cloud2
-from perception.ros.map_node import MAP_GROUPS, MapNode
+from perception.labels import LabelSet
+from perception.pipeline import PerceptionPipeline, create_segmenter_from, registered
+from perception.ros.camera_input import CameraInput, CameraMessages, camera_poses, decode_frame, topic_of
+from perception.ros.cloud_input import CloudMessages
+from perception.ros.conversions import labeled_cloud_to_point_cloud2
+from perception.ros.depth_clouds import DepthClouds, DepthCloudSettings
+from perception.ros.drops import FrameDroppedError, dropping
 from perception.ros.node import run_node
 from perception.ros.segmentation_node import LabelOutputs
+from perception.ros.sensor_node import SENSOR_GROUPS, SensorNode
+from perception.self_filter import PlacedBody
+from perception.types import Frame, LabeledCloud, LabelImage
 
 OUTPUT_DEPTH = 5
+GROUND_PERIOD_S = 0.2
+"""The ground under obstacle_points is this old at most."""
 
 
-class PipelineNode(MapNode):
-    """Runs all stages in one process; publishes what segmentation_node, labeled_cloud_node and octomap_node do."""
+class CameraNeeds(NamedTuple):
+    """Where a camera was: ``camera_T_depth`` for depth that is not registered, and the robot's parts in its sight."""
 
-    parameter_groups = ("segmentation", "cloud", *MAP_GROUPS, "input")
+    map_T_camera: Transform
+    camera_T_depth: Transform | None
+    bodies: tuple[PlacedBody, ...]
+
+
+class PipelineNode(SensorNode):
+    """Runs all stages in one process; publishes what segmentation_node, labeled_cloud_node and octomap_node do.
+
+    Cameras have topics of their own and share the network and the map.
+    """
+
+    parameter_groups = ("cameras", "segmentation", "cloud", *SENSOR_GROUPS, "obstacles", "input")
 
     def __init__(self, **node_arguments: Any) -> None:
         self._segmenter: Any = None
-        self._camera: CameraInput | None = None
+        self._cameras: dict[str, CameraInput] = {}
+        self._depth_clouds: DepthClouds | None = None
+        self._ground_due = 0.0
         super().__init__("pipeline_node", **node_arguments)
 
     def load(self) -> None:
         """Compile the kernels, load the network and run it once."""
-        self._segmenter = create_segmenter_from(self.config())
+        wants_network = self.parameters.config("cameras").label_source == "network"
+        self._segmenter = create_segmenter_from(self.config()) if wants_network else None
         super().load()
         if self._segmenter is not None:
             self._segmenter.warm_up()
 
     def make_pipeline(self, config: PerceptionConfig) -> PerceptionPipeline:
-        """An empty map with the network's classes."""
-        return PerceptionPipeline(config, self._segmenter)
+        """An empty map with the network's classes, or with those of the labels that others publish."""
+        if self.parameters.config("cameras").label_source == "network":
+            return PerceptionPipeline(config, self._segmenter)
+        name = self.parameters.config("label_input").label_set
+        return PerceptionPipeline(config, None, LabelSet.load(name) if name else None)
 
     def setup(self) -> None:
-        """Advertise all topics."""
+        """Advertise all topics, those of each camera behind its name."""
+        names = camera_names(self.parameters.config("cameras").cameras)
+        self._clouds_out = {
+            name: self.advertise(PointCloud2, topic_of(name, "labeled_points"), OUTPUT_DEPTH) for name in names
+        }
+        self._depth_clouds = DepthClouds(self, names)
         super().setup()
-        self._labels = LabelOutputs(self, self.config().segmentation.min_confidence)
-        if self._segmenter is not None:
-            self._labels.announce(self._segmenter.label_set, self.now_ns())
-        names = ("labeled_points", "obstacle_points", "clearing_points")
-        self._clouds = {name: self.advertise(PointCloud2, name, OUTPUT_DEPTH) for name in names}
+        threshold = self.config().segmentation.min_confidence
+        self._labels = {name: LabelOutputs(self, threshold, name) for name in names} if self._segmenter else {}
+        for outputs in self._labels.values():
+            outputs.announce(self._segmenter.label_set, self.now_ns())
+
+    def read_parameters(self) -> None:
+        """Read what the obstacle clouds depend on, too."""
+        super().read_parameters()
+        self._input = self.parameters.config("input")
+        assert self._depth_clouds is not None
+        config = self.config()
+        self._depth_clouds.settings = DepthCloudSettings(
+            config.cloud,
+            config.costmap,
+            self.parameters.config("obstacles"),
+            self.self_filter,
+            config.octomap.sensor_model.max_range,
+            self.base_frame_id,
+            self.frame_id,
+            self._input.rectified,
+        )
 
     def start(self) -> None:
-        """Listen to the camera."""
+        """Listen to the cameras."""
         super().start()
-        worker = self.worker
-        assert worker is not None
-        self._input = self.parameters.config("input")
+        worker, clouds = self.worker, self._depth_clouds
+        assert worker is not None and clouds is not None
+        clouds.start()
+        cameras = self.parameters.config("cameras")
+        if cameras.label_source == "topic":
+            self.listen_to_label_info()
         tolerance_ns = round(self.get_parameter("sync_tolerance").value * 1e9)  # pyright: ignore[reportOptionalOperand]
-        self._camera = CameraInput(self, self._input, tolerance_ns, ("depth", "image"), worker.submit)
+        make = partial(CameraInput, self, self._input, tolerance_ns, self._streams(), worker.submit)
+        self._cameras = {name: make(name, clouds.submit) for name in self._clouds_out}
+
+    def _streams(self) -> tuple[str, ...]:
+        """Topics that make up a frame; the first has the lowest rate."""
+        cameras = self.parameters.config("cameras")
+        labels: tuple[str, ...] = ()
+        if cameras.label_source == "topic":
+            labels = ("labels", "label_confidence") if self.parameters.config("label_input").use_confidence else labels
+            labels = labels or ("labels",)
+        # Depth that is not registered goes into the image's pixels, so its camera is needed.
+        without = not cameras.use_color and self._segmenter is None and self._input.depth_registered
+        return (*labels, "depth") if without else (*labels, "depth", "image")
 
     def forget(self) -> None:
-        """Forget waiting images."""
-        if self._camera is not None:
-            self._camera.clear()
+        """Forget waiting images and clouds."""
+        super().forget()
+        for camera in self._cameras.values():
+            camera.clear()
+        if self._depth_clouds is not None:
+            self._depth_clouds.forget()
 
-    def resolve(self, frame: CameraMessages) -> tuple[Transform, Transform | None]:
-        """Where the camera was."""
-        return camera_poses(frame, self.transforms, self.frame_id, self._input.depth_registered)
+    def resolve(self, frame: CameraMessages | CloudMessages) -> Any:
+        """Where the sensor was."""
+        if isinstance(frame, CloudMessages):
+            return super().resolve(frame)
+        poses = camera_poses(frame, self.transforms, self.frame_id, self._input.depth_registered)
+        lookup = self.transforms.lookup
+        bodies = self.self_filter.place(frame.frame_id, lambda target, source: lookup(target, source, frame.stamp_ns))
+        return CameraNeeds(*poses, bodies)
 
-    def process(self, frame: CameraMessages, needs: tuple[Transform, Transform | None]) -> None:
-        """Take one frame into the map and publish what came of it."""
-        decoded = decode_frame(frame, *needs, self._input, None)
-        with self.lock, dropping("invalid"):
-            pipeline = self._pipeline()
-            result = pipeline.process(decoded)
-            self.count_points(result.report)
-            self._publish_frame(result, pipeline)
-            self.inserted(frame.stamp_ns)
-        self.done(frame.stamp_ns)
+    def process(self, frame: CameraMessages | CloudMessages, needs: Any) -> None:
+        """Take one frame into the map and publish what came of it; the map is locked only while it changes."""
+        if isinstance(frame, CloudMessages):
+            super().process(frame, needs)
+            return
+        self.budget.admit(self.budget_config, frame.source, frame.stamp_ns, self.now_ns(), needs.map_T_camera)
+        pipeline = self._pipeline()
+        with pipeline.timer.measure("prepare"):
+            ready = self._prepare(frame, needs, pipeline.label_set)
+        with dropping("invalid"):
+            with pipeline.timer.measure("segment"):
+                labels = pipeline.segment(ready)
+            self._publish_labels(frame.source, ready, labels)
+            with pipeline.timer.measure("cloud"):
+                cloud = self._thinned(pipeline.lift(ready, labels))
+        with self.lock:
+            pipeline = self.admit(frame.stamp_ns)
+            with dropping("invalid"), pipeline.timer.measure("insert"):
+                self.count_points(pipeline.insert(cloud, ready))
+            self.inserted(frame.stamp_ns, cloud)
+            self._update_ground(pipeline)
+        publisher = self._clouds_out[frame.source]
+        if publisher.get_subscription_count():
+            publisher.publish(labeled_cloud_to_point_cloud2(cloud))
+        self.budget.finish(self.budget_config, frame.source)
+        self.done(frame.stamp_ns, frame.source)
 
-    def _publish_frame(self, result: FrameResult, pipeline: PerceptionPipeline) -> None:
-        from perception.costmap import clearing_points, obstacle_points
+    def _prepare(self, messages: CameraMessages, needs: CameraNeeds, label_set: LabelSet | None) -> Frame:
+        """Decode a frame, bring depth and color onto one camera and take the robot's body out."""
+        if messages.labels is not None and label_set is None:
+            raise FrameDroppedError("no_label_info", "labels came before label_info")
+        decoded = decode_frame(messages, needs.map_T_camera, needs.camera_T_depth, self._input, label_set)
+        with dropping("invalid"):
+            ready = registered(decoded)
+            depth, removed = self.self_filter.mask_depth(ready.depth, ready.camera, needs.bodies, messages.source)
+        self.points_on_robot += removed
+        return ready if depth is ready.depth else replace(ready, depth=depth)
 
-        frame = result.frame
-        if result.labels is not None:
-            self._labels.publish(result.labels, frame.color, frame.frame_id, frame.stamp_ns)
-        wanted = {name for name, publisher in self._clouds.items() if publisher.get_subscription_count()}
-        if "labeled_points" in wanted:
-            self._clouds["labeled_points"].publish(labeled_cloud_to_point_cloud2(result.cloud))
-        if "clearing_points" in wanted:
-            self._send("clearing_points", clearing_points(result.cloud), result)
-        if "obstacle_points" in wanted:
-            ground, floor = pipeline.projector.ground(), self._floor_height(frame.stamp_ns)
-            config = pipeline.config.costmap
-            points = obstacle_points(result.cloud, frame.map_T_camera, config, ground, floor)
-            self._send("obstacle_points", points, result)
+    def _thinned(self, cloud: LabeledCloud) -> LabeledCloud:
+        every = self.budget.stride(self.budget_config, len(cloud))
+        if every == 1:
+            return cloud
+        names = ("points", "colors", "labels", "confidence", "pixels")
+        return replace(cloud, **{name: getattr(cloud, name)[::every] for name in names})
 
-    def _send(self, name: str, points: Any, result: FrameResult) -> None:
-        self._clouds[name].publish(points_to_point_cloud2(points, result.cloud.frame_id, result.cloud.stamp_ns))
+    def _publish_labels(self, camera: str, frame: Frame, labels: LabelImage | None) -> None:
+        if labels is None:
+            return
+        if camera in self._labels:
+            self._labels[camera].publish(labels, frame.color, frame.frame_id, frame.stamp_ns)
+        if self._depth_clouds is not None:
+            self._depth_clouds.use_labels(camera, frame.stamp_ns, labels)
 
-    def _floor_height(self, stamp_ns: int) -> float:
-        """Height of the robot's base; where the ground is not known, the floor is taken to be there, else at 0."""
-        try:
-            return float(self.transforms.lookup(self.frame_id, self.base_frame_id, stamp_ns).translation[2])
-        except TransformError:
-            return 0.0
+    def _update_ground(self, pipeline: PerceptionPipeline) -> None:
+        """Tell the obstacle clouds where the ground is."""
+        clouds, now = self._depth_clouds, monotonic()
+        if clouds is not None and clouds.is_wanted and now >= self._ground_due:
+            self._ground_due = now + GROUND_PERIOD_S
+            pipeline.projector.update()
+            clouds.ground = pipeline.projector.ground()
 
     def teardown(self) -> None:
         """Free map and network."""
         super().teardown()
-        self._segmenter = None
+        self._segmenter, self._depth_clouds, self._cameras = None, None, {}
 
     def details(self) -> Mapping[str, Any]:
-        """What labels the images, and the map."""
-        segmenter = self._segmenter
+        """What labels the images, the map, and the obstacle clouds."""
+        segmenter, clouds = self._segmenter, self._depth_clouds
         network = {} if segmenter is None else {"network": segmenter.name, "device": segmenter.device}
-        return {**network, **super().details()}
+        return {**network, **super().details(), **({} if clouds is None else clouds.details())}
+
+
+def camera_names(text: str) -> list[str]:
+    """'front, rear' to names; one empty name where there are none.
+
+    Raises:
+        InputError: a name is there twice, or cannot be part of a topic's name.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    good = all(part.isidentifier() for name in names for part in name.split("/"))
+    if len(set(names)) != len(names) or not good:
+        raise InputError(f"cameras: expected different names of letters, digits and underscores, got {text!r}")
+    return names or [""]
 
 
 def main(arguments: list[str] | None = None) -> int:

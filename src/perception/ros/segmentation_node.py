@@ -10,8 +10,9 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 
 from perception.labels import LabelSet
-from perception.ros.camera_input import CameraInput, CameraMessages, decode_color, dropping
+from perception.ros.camera_input import CameraInput, CameraMessages, decode_color, topic_of
 from perception.ros.conversions import array_to_image, confidence_to_image, label_set_to_label_info, labels_to_image
+from perception.ros.drops import dropping
 from perception.ros.node import PerceptionNode, latched_qos, run_node
 from perception.types import LabelImage
 
@@ -25,16 +26,17 @@ class LabelOutputs:
     Args:
         node: a node that is being configured.
         threshold: labels of a lower probability are published as none; told in label_info.
+        camera: whose images they are, where there are several cameras.
     """
 
-    def __init__(self, node: PerceptionNode, threshold: float) -> None:
+    def __init__(self, node: PerceptionNode, threshold: float, camera: str = "") -> None:
         from vision_msgs.msg import LabelInfo
 
         self._threshold = threshold
-        self._labels: Publisher = node.advertise(Image, "labels", OUTPUT_DEPTH)
-        self._confidence: Publisher = node.advertise(Image, "label_confidence", OUTPUT_DEPTH)
-        self._overlay: Publisher = node.advertise(Image, "overlay", OUTPUT_DEPTH)
-        self._info: Publisher = node.advertise(LabelInfo, "label_info", latched_qos())
+        self._labels: Publisher = node.advertise(Image, topic_of(camera, "labels"), OUTPUT_DEPTH)
+        self._confidence: Publisher = node.advertise(Image, topic_of(camera, "label_confidence"), OUTPUT_DEPTH)
+        self._overlay: Publisher = node.advertise(Image, topic_of(camera, "overlay"), OUTPUT_DEPTH)
+        self._info: Publisher = node.advertise(LabelInfo, topic_of(camera, "label_info"), latched_qos())
 
     def announce(self, label_set: LabelSet, stamp_ns: int) -> None:
         """Publish what the ids mean."""

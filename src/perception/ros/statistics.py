@@ -89,20 +89,24 @@ class Statistics:
     _processed: int = 0
     _last_input: dict[str, float] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
+    _once: set[str] = field(default_factory=set)
     _mismatched: dict[str, str] = field(default_factory=dict)
     _faults: dict[str, str] = field(default_factory=dict)
     _sources: dict[str, Counter[str]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def expect(self, topic: str, name: str = "") -> None:
-        """From now on messages should come; ``name`` is the topic's full name."""
+    def expect(self, topic: str, name: str = "", once: bool = False) -> None:
+        """From now on messages should come, or with ``once`` a single one; ``name`` is the topic's full name."""
         with self._lock:
             self._names[topic], self._last_input[topic] = name or topic, monotonic()
+            if once:
+                self._once.add(topic)
 
     def expect_nothing(self) -> None:
         """No messages should come any more."""
         with self._lock:
             self._names.clear()
+            self._once.clear()
             self._last_input.clear()
             self._mismatched.clear()
 
@@ -122,7 +126,9 @@ class Statistics:
         """A message came."""
         with self._lock:
             self._received[topic] += 1
-            if topic in self._last_input:
+            if topic in self._once:
+                self._last_input.pop(topic, None)
+            elif topic in self._last_input:
                 self._last_input[topic] = monotonic()
             self._event("received", topic)
 
