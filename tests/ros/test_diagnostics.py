@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from perception.ros import statistics
-from perception.ros.diagnostics import Activity, assess, report
+from perception.ros.diagnostics import PERIOD_S, Activity, assess, report
+from perception.ros.node_list import DETECTION, nodes
 from perception.ros.statistics import REASONS, WINDOW_S, Statistics
 
 ACTIVE = Activity(input_timeout_s=3.0)
@@ -100,6 +104,16 @@ def test_topic_that_is_not_expected_may_be_silent(clock):
     assert assess(counts.snapshot(), ACTIVE)[0] == DiagnosticStatus.OK
 
 
+def test_calibration_needs_to_come_once_only(clock):
+    counts = Statistics()
+    counts.expect("camera_info", once=True)
+    clock[0] += 5.0
+    assert assess(counts.snapshot(), ACTIVE) == (DiagnosticStatus.ERROR, "no message on camera_info for 5 s")
+    counts.received("camera_info")
+    clock[0] += 100.0
+    assert assess(counts.snapshot(), ACTIVE)[0] == DiagnosticStatus.OK
+
+
 def test_publisher_that_cannot_serve_a_topic_is_an_error_at_once_and_explains_the_silence(clock):
     counts = Statistics()
     counts.expect("depth")
@@ -140,3 +154,12 @@ def test_stamps_of_another_clock_are_told(clock):
 
 def test_every_reason_has_an_explanation():
     assert all(text for text in REASONS.values())
+
+
+def test_every_node_is_in_one_group_of_the_aggregator():
+    text = (Path(__file__).resolve().parents[2] / "config" / "diagnostics_aggregator.yaml").read_text(encoding="utf-8")
+    group = yaml.safe_load(text)["analyzers"]["ros__parameters"]["perception"]
+    named = [name for analyzer in group["analyzers"].values() for name in analyzer["contains"]]
+    assert sorted(named) == sorted({entry.name for entry in (*nodes(True), *nodes(False), DETECTION)})
+    # Stale only after some missing publications.
+    assert all(analyzer["timeout"] >= 2 * PERIOD_S for analyzer in group["analyzers"].values())

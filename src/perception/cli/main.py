@@ -21,7 +21,9 @@ COMMANDS = {
     "train": "train a segmentation network",
     "weights": "import network weights",
     "bringup": "start the ROS 2 nodes and their lifecycle without ros2 launch",
+    "snapshot": "draw the live map, costmaps and clouds into pictures",
     "play": "publish a bag's messages in real time with /clock",
+    "doctor": "say what is wrong with the installation and the running graph",
     "warmup": "compile all kernels now, so that the first frame does not wait",
 }
 """Name of each command (its module in this package) and its line in the overview."""
