@@ -1,36 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The map as the leaves of an octree, in OctoMap's depth-first order, and back."""
+"""The map as the leaves of an octree, in OctoMap's depth-first order; `loading` is the way back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perception.errors import InputError
 from perception.mapping import bricks as layout
-from perception.mapping.bricks import Shard, brick_is_uniform, collapse_brick, set_voxel, voxel_value
-from perception.mapping.entries import CHUNK, END, MAX_ENTRIES, has_labels, store_entries
+from perception.mapping.bricks import Shard, brick_is_uniform
+from perception.mapping.entries import CHUNK, END, has_labels
 from perception.mapping.fusion import NO_LABEL
-from perception.mapping.keys import (
-    BLOCKS,
-    BRICK_VOXELS,
-    TREE_DEPTH,
-    brick_corners,
-    brick_shard,
-    brick_voxel,
-    unpack_brick,
-    voxel_offset,
-)
+from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, BRICK_VOXELS, TREE_DEPTH, brick_corners, unpack_brick
 from perception.mapping.octomap_kernels import morton_codes
-from perception.mapping.octomap_stream import prune_leaves
-from perception.mapping.store import BrickStore, live_bricks
-from perception.mapping.update import RECORD_BYTES, REGION_BYTES, ROW_BYTES, find_or_add
-from perception.numba_cache import kernel, njit
+from perception.mapping.store import live_bricks
+from perception.numba_cache import inlined, kernel, njit
 
 BRICK_DEPTH = 13
 NO_TAG = -1
+LEAVES_PER_ROW = 24
+"""Leaves that a block of 64 voxels is first expected to have; room for more is made when they come."""
+
+MORTON_PLACE = np.array(
+    [(c & 1) << 4 | (c & 2) << 1 | (c & 4) >> 2 | (c & 8) << 2 | (c & 16) >> 1 | (c & 32) >> 4 for c in range(64)],
+    np.int64,
+)
+"""Place in its block (keys.brick_voxel without the block) of a voxel with a Morton code of six bits."""
+PLACE_MORTON = np.argsort(MORTON_PLACE)
+"""The other way around."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,15 @@ class TreeLeaves:
     tags: NDArray[np.int64]
 
 
+class _Buffers(NamedTuple):
+    """Arrays of TreeLeaves with room for more."""
+
+    keys: NDArray[np.uint16]
+    depths: NDArray[np.uint8]
+    values: NDArray[np.float32]
+    tags: NDArray[np.int64]
+
+
 def extract_leaves(shards: list[Shard], evidence: bool) -> TreeLeaves:
     """All leaves, pruned where values and tags agree.
 
@@ -61,125 +69,157 @@ def extract_leaves(shards: list[Shard], evidence: bool) -> TreeLeaves:
     numbers = [live_bricks(shard) for shard in shards]
     owners = np.repeat(np.arange(2), [len(n) for n in numbers])
     packed = np.concatenate([shard.keys[n] for shard, n in zip(shards, numbers, strict=True)])
-    corners = brick_corners(packed).astype(np.uint16) * np.uint16(8)
-    order = np.argsort(morton_codes(corners))
+    order = np.argsort(morton_codes(brick_corners(packed).astype(np.uint16) * np.uint16(8)))
     numbers, owners = np.concatenate(numbers)[order], owners[order]
-    counts = _count_leaves(tuple(shards), numbers, owners, evidence)
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    total = int(starts[-1])
-    keys, depths = np.empty((total, 3), np.uint16), np.empty(total, np.uint8)
-    values, tags = np.empty(total, np.float32), np.empty(total, np.int64)
-    _fill_leaves(tuple(shards), numbers, owners, evidence, starts, keys, depths, values, tags)
-    index, depths = prune_leaves(keys, depths, values, tags)
-    return TreeLeaves(keys[index], depths, values[index], tags[index])
+    rows = sum(int(shard.counters[layout.LIVE_ROWS]) for shard in shards)
+    buffers = _buffers(BRICK_VOXELS + BLOCKS * len(numbers) + LEAVES_PER_ROW * rows)
+    scratch = np.empty(BLOCK_VOXELS, np.float32), np.empty(BLOCK_VOXELS, np.int64)
+    brick, count = 0, 0
+    while brick < len(numbers):
+        brick, count = _emit_bricks(tuple(shards), numbers, owners, evidence, brick, count, *scratch, buffers)
+        if brick < len(numbers):
+            larger = _buffers(2 * len(buffers.depths))
+            for old, new in zip(buffers, larger, strict=True):
+                new[:count] = old[:count]
+            buffers = larger
+    return TreeLeaves(*(array[:count] for array in buffers))
 
 
-@njit(cache=True, nogil=True)
-def _morton_voxel(code):
-    """Number of a voxel in its brick from a Morton code of 9 bits."""
-    x = (code & 1) | ((code >> 2) & 2) | ((code >> 4) & 4)
-    y = ((code >> 1) & 1) | ((code >> 3) & 2) | ((code >> 5) & 4)
-    z = ((code >> 2) & 1) | ((code >> 4) & 2) | ((code >> 6) & 4)
-    return brick_voxel(x, y, z)
+def _buffers(count: int) -> _Buffers:
+    # Only what is written becomes memory.
+    return _Buffers(
+        np.empty((count, 3), np.uint16),
+        np.empty(count, np.uint8),
+        np.empty(count, np.float32),
+        np.empty(count, np.int64),
+    )
 
 
-@njit(cache=True, nogil=True)
-def _load_brick(shard, owner, brick, evidence, values, tags):
-    """Values and tags of a brick's voxels in Morton order; whether all are alike."""
-    tags[:] = NO_TAG
-    labeled = has_labels(shard, brick)
-    if brick_is_uniform(shard, brick):
-        values[:] = shard.uniform[brick, 0]
-        if not labeled:
-            return True
-    else:
-        for code in range(BRICK_VOXELS):
-            values[code] = voxel_value(shard, brick, _morton_voxel(code))
-    if labeled:
-        plain = np.full(BRICK_VOXELS, NO_TAG, np.int64)
-        _load_tags(shard, owner, brick, evidence, plain)
-        for code in range(BRICK_VOXELS):
-            if evidence or values[code] >= 0:
-                tags[code] = plain[_morton_voxel(code)]
-    return False
+@inlined
+def _push(out, count, x, y, z, depth, value, tag):
+    out.keys[count, 0], out.keys[count, 1], out.keys[count, 2] = x, y, z
+    out.depths[count] = depth
+    out.values[count] = value
+    out.tags[count] = tag
 
 
-@kernel
-def _load_tags(shard, owner, brick, evidence, plain):
-    """Set plain (512,) int64 to the best class of each voxel, or to where its evidence stands."""
-    for block in range(BLOCKS):
-        chunk = np.int64(shard.label_heads[brick, block])
-        voxel, first = np.int64(-1), np.int64(0)
-        while chunk >= 0:
-            for i in range(CHUNK):
-                tag = shard.tags[chunk, i]
-                if tag == END:
-                    break
-                if np.int64(tag >> 16) != voxel:
-                    voxel, first = np.int64(tag >> 16), chunk * CHUNK + i
-                    plain[voxel] = first * 2 + owner if evidence else np.int64(tag & NO_LABEL)
-            chunk = np.int64(shard.chunk_next[chunk])
-
-
-@njit(cache=True, nogil=True)
-def _uniform_cube(values, tags, start, size):
-    """Whether `size` voxels from a Morton code on are known and alike."""
-    first = values[start]
-    if first != first:
-        return False
-    alike = True
-    for i in range(start, start + size):
-        alike &= values[i] == first and tags[i] == tags[start]
-    return alike
-
-
-@njit(cache=True, nogil=True)
-def _split(values, tags, sizes):
-    """Leaves of one brick: writes their Morton codes and numbers of voxels, returns how many there are."""
-    count = 0
-    code = 0
-    while code < BRICK_VOXELS:
-        size = 512 if code == 0 else (64 if code % 64 == 0 else (8 if code % 8 == 0 else 1))
-        while size > 1 and not _uniform_cube(values, tags, code, size):
-            size >>= 3
-        if values[code] == values[code]:
-            sizes[count, 0], sizes[count, 1] = code, size
-            count += 1
-        code += size
+@inlined
+def _merge(out, count, depth):
+    """Merge the last eight leaves while they are the children of one parent and alike; the new number of leaves."""
+    while depth > 0 and count >= 8:
+        bit = np.int64(1) << (TREE_DEPTH - depth)
+        last, first = count - 1, count - 8
+        alike = True
+        for axis in range(3):
+            key = np.int64(out.keys[last, axis])
+            alike &= key & bit != 0 and np.int64(out.keys[first, axis]) == key - bit
+        if not alike:
+            break
+        for i in range(first, last):
+            alike &= out.depths[i] == depth and out.values[i] == out.values[last] and out.tags[i] == out.tags[last]
+        if not alike:
+            break
+        depth -= 1
+        count -= 7
+        out.depths[first] = depth
     return count
 
 
-@njit(cache=True, nogil=True)
-def _count_leaves(shards, numbers, owners, evidence):
-    counts = np.zeros(len(numbers), np.int64)
-    values, tags = np.empty(BRICK_VOXELS, np.float32), np.empty(BRICK_VOXELS, np.int64)
-    sizes = np.empty((BRICK_VOXELS, 2), np.int64)
-    for i in range(len(numbers)):
-        shard = shards[1] if owners[i] else shards[0]
-        if _load_brick(shard, owners[i], numbers[i], evidence, values, tags):
-            counts[i] = values[0] == values[0]
+@kernel
+def _emit_bricks(shards, numbers, owners, evidence, brick, count, values, tags, out):
+    """Append the leaves of bricks from one on while there is room; the next brick, and the number of leaves."""
+    while brick < len(numbers) and count + BRICK_VOXELS <= len(out.depths):
+        number = numbers[brick]
+        if owners[brick]:
+            count = _emit_brick(shards[1], np.int64(1), number, evidence, count, values, tags, out)
         else:
-            counts[i] = _split(values, tags, sizes)
-    return counts
+            count = _emit_brick(shards[0], np.int64(0), number, evidence, count, values, tags, out)
+        brick += 1
+    return brick, count
 
 
-@njit(cache=True, nogil=True)
-def _fill_leaves(shards, numbers, owners, evidence, starts, keys, depths, out_values, out_tags):
-    values, tags = np.empty(BRICK_VOXELS, np.float32), np.empty(BRICK_VOXELS, np.int64)
-    sizes = np.empty((BRICK_VOXELS, 2), np.int64)
-    for i in range(len(numbers)):
-        shard = shards[1] if owners[i] else shards[0]
-        _load_brick(shard, owners[i], numbers[i], evidence, values, tags)
-        bx, by, bz = unpack_brick(shard.keys[numbers[i]])
-        count = _split(values, tags, sizes)
-        for j in range(count):
-            place = starts[i] + j
-            code, size = sizes[j, 0], sizes[j, 1]
-            x, y, z = voxel_offset(_morton_voxel(code))
-            keys[place, 0], keys[place, 1], keys[place, 2] = bx * 8 + x, by * 8 + y, bz * 8 + z
-            depths[place] = 16 if size == 1 else (15 if size == 8 else (14 if size == 64 else 13))
-            out_values[place] = values[code]
-            out_tags[place] = tags[code]
+@kernel
+def _emit_brick(shard, owner, brick, evidence, count, values, tags, out):
+    """Append the leaves of one brick; the number of leaves."""
+    bx, by, bz = unpack_brick(shard.keys[brick])
+    if not has_labels(shard, brick) and brick_is_uniform(shard, brick):
+        value = shard.uniform[brick, 0]
+        if value != value:
+            return count
+        _push(out, count, bx * 8, by * 8, bz * 8, BRICK_DEPTH, value, NO_TAG)
+        return _merge(out, count + 1, BRICK_DEPTH)
+    for number in range(BLOCKS):
+        # Blocks in Morton order, whose lowest bit is x; in a brick's own order that is the highest.
+        block = ((number & 1) << 2) | (number & 2) | (number >> 2)
+        x, y, z = bx * 8 + 4 * (number & 1), by * 8 + 2 * (number & 2), bz * 8 + (number & 4)
+        value, head = shard.uniform[brick, block], np.int64(shard.label_heads[brick, block])
+        row = np.int64(shard.rows[brick, block])
+        if row < 0 and (head < 0 or value != value or not (evidence or value >= 0)):
+            if value == value:
+                _push(out, count, x, y, z, BRICK_DEPTH + 1, value, NO_TAG)
+                count = _merge(out, count + 1, BRICK_DEPTH + 1)
+            continue
+        for code in range(BLOCK_VOXELS):
+            values[code] = shard.values[row, MORTON_PLACE[code]] if row >= 0 else value
+            tags[code] = NO_TAG
+        if head >= 0:
+            _load_tags(shard, owner, head, evidence, values, tags)
+        count = _emit_block(values, tags, x, y, z, count, out)
+    return count
+
+
+@inlined
+def _emit_block(values, tags, x, y, z, count, out):
+    """Append the leaves of a block whose voxels stand in Morton order."""
+    for code in range(0, BLOCK_VOXELS, 8):
+        value, tag = values[code], tags[code]
+        alike = value == value
+        for i in range(code + 1, code + 8):
+            alike &= (values[i] == value) & (tags[i] == tag)
+        place = np.int64(MORTON_PLACE[code])
+        cx, cy, cz = x + (place >> 4), y + ((place >> 2) & 3), z + (place & 3)
+        if alike:
+            _push(out, count, cx, cy, cz, BRICK_DEPTH + 2, value, tag)
+            count += 1
+            if code == BLOCK_VOXELS - 8:
+                count = _merge(out, count, BRICK_DEPTH + 2)
+            continue
+        for i in range(8):
+            if values[code + i] == values[code + i]:
+                _push(
+                    out,
+                    count,
+                    cx + (i & 1),
+                    cy + ((i >> 1) & 1),
+                    cz + (i >> 2),
+                    TREE_DEPTH,
+                    values[code + i],
+                    tags[code + i],
+                )
+                count += 1
+    return count
+
+
+@inlined
+def _load_tags(shard, owner, chunk, evidence, values, tags):
+    """Set tags (64,) int64 to the best class of each voxel of a block, or to where its evidence stands.
+
+    Both arrays are in Morton order; without evidence, only occupied voxels get a tag.
+    """
+    voxel = np.int64(-1)
+    while chunk >= 0:
+        for i in range(CHUNK):
+            tag = shard.tags[chunk, i]
+            if tag == END:
+                break
+            if np.int64(tag >> 16) != voxel:
+                voxel = np.int64(tag >> 16)
+                code = PLACE_MORTON[voxel & 63]
+                if evidence:
+                    tags[code] = (chunk * CHUNK + i) * 2 + owner
+                elif values[code] >= 0:
+                    tags[code] = np.int64(tag & NO_LABEL)
+        chunk = np.int64(shard.chunk_next[chunk])
 
 
 @njit(cache=True, nogil=True)
@@ -240,110 +280,3 @@ def coarser(leaves: TreeLeaves, depth: int) -> TreeLeaves:
         order = np.lexsort((-unique, totals))
         tags[unique[order] // 65536] = unique[order] % 65536
     return TreeLeaves(parents[starts], np.minimum(leaves.depths[starts], depth).astype(np.uint8), values, tags)
-
-
-def load_leaves(
-    store: BrickStore, keys: NDArray[np.uint16], depths: NDArray[np.uint8], values: NDArray[np.float32]
-) -> None:
-    """Put leaves into an empty store.
-
-    Raises:
-        InputError: they need more memory than the store may use.
-    """
-    spans = np.maximum(BRICK_DEPTH - depths.astype(np.int64), 0)
-    fine = depths > BRICK_DEPTH
-    fine_bricks = _count_cubes(keys[fine], 3)
-    blocks = _count_cubes(keys[depths > BRICK_DEPTH + 1], 2)
-    coarse_bricks = int((8.0 ** spans[~fine]).sum())
-    needed = (fine_bricks + coarse_bricks) * RECORD_BYTES + blocks * ROW_BYTES
-    regions = _region_count(keys.astype(np.int64), spans)
-    needed += 2 * regions * REGION_BYTES
-    if needed > store.max_memory:
-        raise InputError(f"map: expected to fit into {store.max_memory} bytes of memory, got a map that takes {needed}")
-    store.make_room(regions)
-    _load(tuple(store.shards), keys, depths, values)
-
-
-def _count_cubes(keys: NDArray[np.uint16], shift: int) -> int:
-    """Cubes of 2^shift voxels that hold these keys."""
-    corners = keys.astype(np.int64) >> shift
-    return len(np.unique((corners[:, 0] << 32) | (corners[:, 1] << 16) | corners[:, 2]))
-
-
-def _region_count(keys: NDArray[np.int64], spans: NDArray[np.int64]) -> int:
-    """Regions that leaves touch, or more."""
-    regions = ((keys[:, 0] >> 6) << 20) | ((keys[:, 1] >> 6) << 10) | (keys[:, 2] >> 7)
-    large = spans > 3
-    extra = int((8.0 ** (spans[large] - 3)).sum())
-    return len(np.unique(regions)) + extra
-
-
-@njit(cache=True, nogil=True)
-def _load(shards, keys, depths, values):
-    """Write leaves into bricks and make uniform what is."""
-    unlimited = np.int64(1) << 60
-    for i in range(len(depths)):
-        bx, by, bz = np.int64(keys[i, 0]) >> 3, np.int64(keys[i, 1]) >> 3, np.int64(keys[i, 2]) >> 3
-        if depths[i] <= BRICK_DEPTH:
-            span = np.int64(1) << (BRICK_DEPTH - np.int64(depths[i]))
-            for x in range(bx, bx + span):
-                for y in range(by, by + span):
-                    for z in range(bz, bz + span):
-                        shard = shards[1] if brick_shard(x, y) else shards[0]
-                        shard.uniform[find_or_add(shard, x, y, z, unlimited), :] = values[i]
-            continue
-        shard = shards[1] if brick_shard(bx, by) else shards[0]
-        brick = find_or_add(shard, bx, by, bz, unlimited)
-        size = np.int64(1) << (TREE_DEPTH - np.int64(depths[i]))
-        x0, y0, z0 = np.int64(keys[i, 0]) & 7, np.int64(keys[i, 1]) & 7, np.int64(keys[i, 2]) & 7
-        if size == 4:
-            shard.uniform[brick, brick_voxel(x0, y0, z0) >> 6] = values[i]
-            continue
-        for x in range(x0, x0 + size):
-            for y in range(y0, y0 + size):
-                for z in range(z0, z0 + size):
-                    set_voxel(shard, brick, brick_voxel(x, y, z), values[i])
-    for owner in range(2):
-        shard = shards[1] if owner else shards[0]
-        for brick in range(shard.counters[layout.BRICKS]):
-            collapse_brick(shard, brick)
-
-
-@njit(cache=True, nogil=True)
-def _brick_voxels(keys):
-    """(N,) int64 number of each voxel in its brick."""
-    voxels = np.empty(len(keys), np.int64)
-    for i in range(len(keys)):
-        voxels[i] = brick_voxel(keys[i, 0], keys[i, 1], keys[i, 2])
-    return voxels
-
-
-def load_evidence(
-    store: BrickStore, keys: NDArray[np.uint16], ids: NDArray[np.uint16], scores: NDArray[np.float32]
-) -> None:
-    """Put label evidence of single voxels (keys (N, 3)) into a store that has their bricks."""
-    wide = keys.astype(np.int64)
-    bricks = wide >> 3
-    packed = (bricks[:, 0] << 26) | (bricks[:, 1] << 13) | bricks[:, 2]
-    voxels = _brick_voxels(wide)
-    order = np.lexsort((voxels, packed))
-    _load_evidence(tuple(store.shards), packed[order], voxels[order], ids[order], scores[order])
-
-
-@njit(cache=True, nogil=True)
-def _load_evidence(shards, packed, voxels, ids, scores):
-    tags, values = np.empty(MAX_ENTRIES, np.uint32), np.empty(MAX_ENTRIES, np.float32)
-    unlimited = np.int64(1) << 60
-    i = 0
-    while i < len(packed):
-        count, first, block = 0, packed[i], voxels[i] >> 6
-        while i < len(packed) and packed[i] == first and voxels[i] >> 6 == block:
-            for k in range(ids.shape[1]):
-                if ids[i, k] != NO_LABEL and count < MAX_ENTRIES:
-                    tags[count] = np.uint32((voxels[i] << 16) | np.int64(ids[i, k]))
-                    values[count] = scores[i, k]
-                    count += 1
-            i += 1
-        bx, by, bz = unpack_brick(first)
-        shard = shards[1] if brick_shard(bx, by) else shards[0]
-        store_entries(shard, find_or_add(shard, bx, by, bz, unlimited), block, tags, values, count, unlimited)

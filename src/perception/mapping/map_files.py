@@ -16,7 +16,8 @@ from perception.errors import InputError
 from perception.mapping import octomap_io, octomap_stream
 from perception.mapping.fusion import NO_LABEL
 from perception.mapping.label_section import LeafLabels
-from perception.mapping.leaves import TreeLeaves, load_evidence, load_leaves
+from perception.mapping.leaves import TreeLeaves
+from perception.mapping.loading import load_evidence, load_leaves
 from perception.mapping.octomap_stream import Leaves
 from perception.mapping.store import BrickStore
 
