@@ -4,7 +4,7 @@
 from perception.mapping.inputs import InsertReport
 from perception.mapping.lookup import RayHits
 from perception.mapping.octree import SemanticOcTree, SensorModel
-from perception.mapping.queries import FREE, HIT, OUTSIDE, UNKNOWN
+from perception.mapping.ray_casting import FREE, HIT, OUTSIDE, UNKNOWN
 from perception.mapping.results import OccupiedColumns, OctreeLeaves
 from perception.mapping.warmup import warm_up, warm_up_insertion, warm_up_reading
 

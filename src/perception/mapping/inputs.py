@@ -126,18 +126,23 @@ def checked_box(lower: ArrayLike, upper: ArrayLike, resolution: float) -> tuple[
     return keys[0], keys[1]
 
 
-def checked_rays(origins: ArrayLike, directions: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(N, 3) float64 origins and unit directions."""
+def checked_rays(origins: ArrayLike, directions: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(N, 3) float32 origins and unit directions, of the bits that octomap's float32 vectors have."""
     ways = np.asarray(directions, np.float64)
     starts = np.asarray(origins, np.float64)
     if ways.ndim != 2 or ways.shape[1] != 3 or starts.shape not in ((3,), ways.shape):
         raise InputError(f"rays: expected origins (N, 3) or (3,), directions (N, 3), got {starts.shape}, {ways.shape}")
-    lengths = np.linalg.norm(ways, axis=1)
+    longest = np.abs(ways).max(axis=1, initial=0.0)
+    if ((longest < 1e-15) | (longest > 1e15)).any():
+        # Their squares have no place in a float32.
+        ways = ways / np.where(longest > 0, longest, 1.0)[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        starts, ways = starts.astype(np.float32), np.ascontiguousarray(ways, np.float32)
+        x, y, z = ways.T
+        lengths = np.sqrt((x * x + y * y + z * z).astype(np.float64)).astype(np.float32)
     if not ((lengths > 0) & np.isfinite(lengths)).all() or not np.isfinite(starts).all():
         raise InputError("rays: expected finite origins and directions with a length, got others")
-    # octomap computes with float32 points.
-    starts = np.broadcast_to(starts.astype(np.float32).astype(np.float64), ways.shape)
-    return np.array(starts, order="C"), ways / lengths[:, None]
+    return np.array(np.broadcast_to(starts, ways.shape), order="C"), ways / lengths[:, None]
 
 
 def checked_cloud(points: ArrayLike, labels: ArrayLike | None, confidence: ArrayLike | None, num_classes: int) -> Cloud:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from perception.mapping import inputs, queries
-from perception.mapping.keys import KEY_ORIGIN
+from perception.mapping import inputs, queries, ray_casting
 from perception.mapping.store import BrickStore
 from perception.mapping.threads import run_both
 
@@ -35,7 +34,7 @@ class RayHits:
     @property
     def hit(self) -> NDArray[np.bool_]:
         """(N,) whether an occupied voxel was found."""
-        return self.states == queries.HIT
+        return self.states == ray_casting.HIT
 
 
 class Lookup:
@@ -91,25 +90,25 @@ class Lookup:
     ) -> RayHits:
         """Follow rays to the first occupied voxel, or the first unknown one unless those are ignored.
 
+        They end where OctoMap's castRay ends: the range counts to the centers of voxels, in float32.
+
         Args:
             origins: (N, 3) or (3,) meters, map frame.
             directions: (N, 3) any length but zero.
-            max_range: meters; negative for no limit.
+            max_range: meters; not positive for no limit.
             ignore_unknown: pass through unknown voxels.
 
         Raises:
             InputError: shapes differ, or a direction has no length or is not finite.
         """
         rays = inputs.checked_rays(origins, directions)
-        states = np.empty(len(rays[0]), np.uint8)
-        keys = np.zeros((len(rays[0]), 3), np.int64)
+        count = len(rays[0])
+        hits = RayHits(np.empty(count, np.uint8), np.empty((count, 3), np.float32), np.empty(count, np.float32))
         with self._lock:
             shards = (self._store.shards[0], self._store.shards[1])
             common = (shards, *rays, float(max_range), bool(ignore_unknown), self.resolution)
-            _split(queries.cast_rays, len(states), common, (states, keys))
-        points = (keys - KEY_ORIGIN + 0.5) * self.resolution
-        distances = np.linalg.norm(points - rays[0], axis=1).astype(np.float32)
-        return RayHits(states, points.astype(np.float32), distances)
+            _split(ray_casting.cast_rays, count, common, (hits.states, hits.points, hits.distances))
+        return hits
 
     def cast_ray(
         self, origin: ArrayLike, direction: ArrayLike, max_range: float = -1.0, ignore_unknown: bool = False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled lookups: log-odds, labels and ray casts over both shards."""
+"""Compiled lookups of log-odds and labels over both shards."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ import numpy as np
 
 from perception.mapping.bricks import find_brick, voxel_value
 from perception.mapping.entries import read_voxel
-from perception.mapping.keys import brick_shard, brick_voxel, coordinate_key, key_coordinate
+from perception.mapping.keys import brick_shard, brick_voxel, coordinate_key
 from perception.numba_cache import inlined, kernel
-
-HIT, UNKNOWN, FREE, OUTSIDE = 1, 2, 0, 3
-"""How a cast ray ends: in an occupied voxel, in an unknown one, after its whole length, or at the border of the map."""
 
 
 @inlined
@@ -84,76 +81,6 @@ def labels_at(shards, points, inverse_resolution, start, stop, ids, scores):
             read_voxel(shards[1], brick, brick_voxel(x, y, z), ids[i], scores[i])
         else:
             read_voxel(shards[0], brick, brick_voxel(x, y, z), ids[i], scores[i])
-
-
-@kernel
-def _axis(origin, key, direction, resolution):
-    if direction == 0:
-        return 0, np.inf, np.inf
-    step = 1 if direction > 0 else -1
-    border = key_coordinate(key, resolution) + step * resolution * 0.5
-    return step, (border - origin) / direction, resolution / abs(direction)
-
-
-@kernel
-def cast_rays(shards, origins, directions, max_range, ignore_unknown, resolution, start, stop, states, keys):
-    """Follow rays to the first occupied (or unknown) voxel.
-
-    Args:
-        shards: both.
-        origins: (N, 3) float64, meters.
-        directions: (N, 3) float64, unit length.
-        max_range: meters; negative for no limit.
-        ignore_unknown: whether unknown voxels are passed.
-        resolution: meters.
-        start: first ray.
-        stop: behind the last one.
-        states: (N,) uint8 result: HIT, UNKNOWN, FREE or OUTSIDE.
-        keys: (N, 3) int64 result: key of the last voxel.
-    """
-    inverse = 1.0 / resolution
-    for i in range(start, stop):
-        ox, oy, oz = origins[i, 0], origins[i, 1], origins[i, 2]
-        x, y, z = coordinate_key(ox, inverse), coordinate_key(oy, inverse), coordinate_key(oz, inverse)
-        sx, tx, dx = _axis(ox, x, directions[i, 0], resolution)
-        sy, ty, dy = _axis(oy, y, directions[i, 1], resolution)
-        sz, tz, dz = _axis(oz, z, directions[i, 2], resolution)
-        state = OUTSIDE
-        if x < 0 or y < 0 or z < 0:
-            tx, ty, tz = np.inf, np.inf, np.inf
-        # Never the x of a voxel: the first brick has to be looked up.
-        last_x, last_y, last_z = np.int64(-8), y, z
-        brick, owner = np.int64(-1), np.int64(0)
-        while np.uint64(x) < 65536 and np.uint64(y) < 65536 and np.uint64(z) < 65536:
-            if ((x ^ last_x) | (y ^ last_y) | (z ^ last_z)) >> 3 != 0:
-                last_x, last_y, last_z = x, y, z
-                owner = brick_shard(x >> 3, y >> 3)
-                brick = locate_brick(shards, x >> 3, y >> 3, z >> 3)
-            value = value_in(shards, owner, brick, brick_voxel(x, y, z))
-            if value >= 0:
-                state = HIT
-                break
-            if value != value and not ignore_unknown:
-                state = UNKNOWN
-                break
-            nearest = min(tx, ty, tz)
-            if max_range >= 0 and nearest > max_range:
-                state = FREE
-                break
-            if tx <= ty and tx <= tz:
-                x += sx
-                tx += dx
-            elif ty <= tz:
-                y += sy
-                ty += dy
-            else:
-                z += sz
-                tz += dz
-        # A ray that left the map is reported in its last voxel.
-        keys[i, 0] = min(max(x, 0), 65535)
-        keys[i, 1] = min(max(y, 0), 65535)
-        keys[i, 2] = min(max(z, 0), 65535)
-        states[i] = state
 
 
 @kernel
