@@ -25,6 +25,7 @@ NODES = [
     "octomap_node",
     "pipeline_node",
     "detection_node",
+    "simulation_node",
     "lifecycle_manager_perception",
 ]
 
@@ -52,6 +53,7 @@ setup(
     ],
     extras_require={
         "onnx": ["onnx>=1.15", "onnxruntime>=1.17"],
+        "openvino": ["onnx>=1.15", "openvino>=2024.4"],
         "torch": ["torch>=2.4", "torchvision>=0.19"],
         "tracking": ["norfair-enough>=2.4"],
         "simulation": ["moderngl>=5.10", "pycollada>=0.8", "trimesh>=4.0"],

@@ -18,10 +18,12 @@ from perception.ros.prefix import PROFILE_VARIABLE
 SHARE = get_package_share_directory("perception")
 ARGUMENTS = {
     "params_file": (os.path.join(SHARE, "config", "perception.yaml"), "YAML file with the parameters of the nodes"),
-    "namespace": ("", "Namespace of all nodes; topics and /tf stay in it where their names are relative"),
+    "namespace": ("", "Namespace of all nodes, their topics and transforms (tf in place of /tf)"),
+    "shared_tf": ("false", "Take /tf and /tf_static in spite of a namespace: robots whose frames have distinct names"),
     "use_sim_time": ("false", "Take the time from /clock, for recordings and simulations"),
     "single_process": ("true", "One pipeline_node; false for one process per stage"),
     "detection": ("false", "Find objects too (detection_node)"),
+    "simulation": ("false", "Simulate robot and house (simulation_node)"),
     "camera": ("custom", "Whose topics to subscribe to"),
     "model": ("", "Network, in place of segmentation.model of params_file"),
     "autostart": ("true", "Take the nodes to active; false leaves that to another lifecycle manager"),
@@ -36,9 +38,11 @@ ARGUMENTS = {
 """Default and description of each argument."""
 CHOICES = {
     "camera": sorted(CAMERAS),
+    "shared_tf": ["true", "false"],
     "use_sim_time": ["true", "false"],
     "single_process": ["true", "false"],
     "detection": ["true", "false"],
+    "simulation": ["true", "false"],
     "autostart": ["true", "false"],
     "respawn": ["true", "false"],
     "rviz": ["true", "false"],
@@ -49,7 +53,8 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     """The nodes of the graph that the arguments ask for, and their lifecycle manager."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     topics = [(name, values[name]) for name in CAMERA_TOPICS if values[name]]
-    entries = nodes(values["single_process"] == "true", values["detection"] == "true")
+    own_tf = "" if values["shared_tf"] == "true" else values["namespace"]
+    entries = nodes(*(values[name] == "true" for name in ("single_process", "detection", "simulation")))
     overrides = [{"segmentation.model": values["model"]}] if values["model"] else []
     common = {
         "package": "perception",
@@ -63,7 +68,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
             executable=entry.name,
             name=entry.name,
             parameters=[values["params_file"], *overrides],
-            remappings=list(remappings(entry, values["camera"], topics if entry.is_sensor_input else ())),
+            remappings=list(remappings(entry, values["camera"], topics if entry.is_sensor_input else (), own_tf)),
             **common,
         )
         for entry in entries

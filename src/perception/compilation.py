@@ -61,7 +61,7 @@ def _marker() -> Path:
 
     from perception.numba_cache import source_digest
 
-    return Path(numba.config.CACHE_DIR) / f"replay-{source_digest()}"  # pyright: ignore[reportAttributeAccessIssue]
+    return Path(numba.config.CACHE_DIR) / f"replay-{source_digest()}"  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _source_folder() -> str:

@@ -23,6 +23,7 @@ from perception.ros.octomap_node import OctomapNode
 from perception.ros.parameters import NodeParameters, all_parameter_names, explain_unknown, parameter_specs
 from perception.ros.pipeline_node import PipelineNode
 from perception.ros.segmentation_node import SegmentationNode
+from perception.ros.simulation_node import SimulationNode
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "perception.yaml"
 NODES = {
@@ -31,6 +32,7 @@ NODES = {
     "octomap_node": OctomapNode,
     "pipeline_node": PipelineNode,
     "detection_node": DetectionNode,
+    "simulation_node": SimulationNode,
 }
 OCTOMAP_SERVER_DEFAULTS = {
     "frame_id": "map",

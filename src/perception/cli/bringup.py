@@ -40,8 +40,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--split", dest="single_process", action="store_false", help="one process for each stage, joined by topics"
     )
     parser.add_argument("--detection", action="store_true", help="find objects too (detection_node)")
+    parser.add_argument("--simulation", action="store_true", help="simulate robot and house (simulation_node)")
     parser.add_argument("--camera", default="custom", choices=sorted(CAMERAS), help="whose topics to subscribe to")
-    parser.add_argument("--namespace", default="", help="namespace of all nodes")
+    parser.add_argument(
+        "--namespace", default="", help="namespace of all nodes, their topics and transforms (tf in place of /tf)"
+    )
     parser.add_argument("--remap", action="append", default=[], metavar="FROM:=TO", help="remap a name in all nodes")
     parser.add_argument("--use-sim-time", action="store_true", help="take the time from /clock")
     parser.add_argument("--no-autostart", action="store_true", help="leave the nodes unconfigured")
@@ -55,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     for path in arguments.params_file:
         if not path.is_file():
             raise InputError(f"--params-file: no file {path}")
-    entries = nodes(arguments.single_process, arguments.detection)
+    entries = nodes(arguments.single_process, arguments.detection, arguments.simulation)
     processes = ProcessGroup(arguments.respawn)
     interrupted = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
@@ -79,7 +82,7 @@ def node_command(entry: NodeEntry, arguments: argparse.Namespace) -> list[str]:
         ros += ["--params-file", str(path)]
     for text in arguments.param:
         ros += ["-p", ":=".join(_pair("--param", text))]
-    for source, target in remappings(entry, arguments.camera, extra):
+    for source, target in remappings(entry, arguments.camera, extra, arguments.namespace):
         ros += ["-r", f"{source}:={target}"]
     return _command(entry, ros, arguments)
 

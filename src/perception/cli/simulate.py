@@ -155,7 +155,11 @@ def _views(arguments: argparse.Namespace) -> int:
         samples=arguments.samples,
     )
     with tqdm(total=options.views, desc="simulate", unit="view") as bar:
-        count = write_view_set(arguments.output, options, lambda count: bar.update(count - int(bar.n)) and None)
+
+        def progress(count: int) -> None:
+            bar.update(count - int(bar.n))
+
+        count = write_view_set(arguments.output, options, progress)
     print(f"{count} views in {arguments.output}")
     return 0
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
+from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from perception import cloud_codec, image_codec
@@ -181,6 +182,38 @@ def camera_info_to_camera(message: Any, rectified: bool = False) -> PinholeCamer
         (int(message.binning_x), int(message.binning_y)),
         (int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height)),
     )
+
+
+def camera_to_camera_info(camera: PinholeCamera, frame_id: str, stamp_ns: int) -> CameraInfo:
+    """Intrinsics to sensor_msgs/CameraInfo."""
+    message = CameraInfo(header=make_header(frame_id, stamp_ns), height=camera.height, width=camera.width)
+    message.distortion_model = camera.distortion_model if camera.is_distorted else "plumb_bob"
+    message.d = [float(value) for value in camera.distortion or (0.0,) * 5]
+    message.k = camera.matrix.ravel()
+    message.r = np.eye(3).ravel()
+    message.p = np.hstack([camera.matrix, np.zeros((3, 1))]).ravel()
+    return message
+
+
+def odometry_to_message(
+    odom_T_base: Transform, velocity: tuple[float, float, float], parent: str, child: str, stamp_ns: int
+) -> Odometry:
+    """Pose and velocity to nav_msgs/Odometry.
+
+    Args:
+        odom_T_base: of the robot.
+        velocity: forward and left in m/s, turn in rad/s, in the robot's frame.
+        parent: name of the odometry's frame.
+        child: name of the robot's frame.
+        stamp_ns: nanoseconds.
+    """
+    message = Odometry(header=make_header(parent, stamp_ns), child_frame_id=child)
+    position, orientation = message.pose.pose.position, message.pose.pose.orientation
+    position.x, position.y, position.z = (float(value) for value in odom_T_base.translation)
+    orientation.x, orientation.y, orientation.z, orientation.w = (float(v) for v in odom_T_base.quaternion_xyzw)
+    twist = message.twist.twist
+    twist.linear.x, twist.linear.y, twist.angular.z = velocity
+    return message
 
 
 def transform_stamped_to_transform(message: Any) -> Transform:

@@ -42,37 +42,44 @@ SPLIT = (
 """One process for each stage."""
 DETECTION = NodeEntry("detection_node", is_sensor_input=True)
 """Objects as boxes, beside either graph; it feeds nothing else unless its label images are remapped."""
+SIMULATION = NodeEntry("simulation_node")
+"""A robot that drives through a house, in place of a real one."""
 LIFECYCLE_MANAGER = NodeEntry("lifecycle_manager_perception")
 
 CAMERA_TOPICS = ("image", "depth", "camera_info", "depth_camera_info")
 CAMERAS: dict[str, Remappings] = {
     "realsense": (
-        ("image", "/camera/camera/color/image_raw"),
-        ("depth", "/camera/camera/aligned_depth_to_color/image_raw"),
-        ("camera_info", "/camera/camera/color/camera_info"),
-        ("depth_camera_info", "/camera/camera/aligned_depth_to_color/camera_info"),
+        ("image", "camera/camera/color/image_raw"),
+        ("depth", "camera/camera/aligned_depth_to_color/image_raw"),
+        ("camera_info", "camera/camera/color/camera_info"),
+        ("depth_camera_info", "camera/camera/aligned_depth_to_color/camera_info"),
     ),
     "oak": (
-        ("image", "/oak/rgb/image_raw"),
-        ("depth", "/oak/stereo/image_raw"),
-        ("camera_info", "/oak/rgb/camera_info"),
-        ("depth_camera_info", "/oak/stereo/camera_info"),
+        ("image", "oak/rgb/image_raw"),
+        ("depth", "oak/stereo/image_raw"),
+        ("camera_info", "oak/rgb/camera_info"),
+        ("depth_camera_info", "oak/stereo/camera_info"),
     ),
     "custom": (),
 }
 """Topics of camera drivers as they come (RealSense with align_depth.enable and enable_sync, depthai_ros_driver_v3 with
-depth aligned to rgb); ``custom`` leaves the names to the user."""
+depth aligned to rgb), in the namespace of the robot; ``custom`` leaves the names to the user."""
+RELATIVE_TF: Remappings = (("/tf", "tf"), ("/tf_static", "tf_static"))
+"""Each robot has transforms of its own in its namespace, as with Nav2."""
 
 
-def nodes(single_process: bool = True, detection: bool = False) -> tuple[NodeEntry, ...]:
+def nodes(single_process: bool = True, detection: bool = False, simulation: bool = False) -> tuple[NodeEntry, ...]:
     """The nodes of a graph, in the order in which they are brought up."""
     graph = SINGLE_PROCESS if single_process else SPLIT
-    return (*graph, DETECTION) if detection else graph
+    return (*graph, *((DETECTION,) if detection else ()), *((SIMULATION,) if simulation else ()))
 
 
-def remappings(entry: NodeEntry, camera: str = "custom", extra: Sequence[tuple[str, str]] = ()) -> Remappings:
+def remappings(
+    entry: NodeEntry, camera: str = "custom", extra: Sequence[tuple[str, str]] = (), namespace: str = ""
+) -> Remappings:
     """All remappings of a node; later ones win, as each name keeps only one."""
-    result = dict(entry.remappings)
+    result = dict(RELATIVE_TF) if namespace.strip("/") else {}
+    result.update(entry.remappings)
     if entry.is_sensor_input:
         result.update(CAMERAS[camera])
     result.update(extra)

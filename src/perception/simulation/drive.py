@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ class Drive:
         odometry: ``odom_T_base`` over time.
         options: how it is recorded.
         voxels: the true map of what rests.
-        draw: draws what a camera sees.
+        draw: draws what a camera sees; None until there is a renderer.
         scene: instances, lights, sources.
     """
 
@@ -107,7 +107,7 @@ class Drive:
     odometry: Trajectory
     options: DriveOptions
     voxels: VoxelMap
-    draw: Draw
+    draw: Draw | None
     scene: Scene
 
     @property
@@ -141,12 +141,32 @@ class Drive:
         """Draw the frames, one after the other; the same options give the same frames."""
         rng = np.random.default_rng((self.options.seed, 2))
         for seconds in self.times().tolist():
-            map_T_camera = self.map_T_camera(seconds)
-            view = self.draw(self.camera, map_T_camera, seconds)
-            labels = LabelImage.certain(view.labels, self.label_set)
-            measured = self.options.depth.measure(view.depth, rng)
-            frame = Frame(stamp_ns(seconds), view.color, measured, self.camera, map_T_camera, labels=labels)
-            yield SimulatedFrame(frame, view.instances, view.depth)
+            yield self.frame_at(seconds, rng)
+
+    def frame_at(self, seconds: float, rng: np.random.Generator) -> SimulatedFrame:
+        """Draw what the camera sees at a time of the drive.
+
+        Args:
+            seconds: from 0 to the trajectory's duration.
+            rng: of the depth camera's errors.
+        """
+        assert self.draw is not None, "a drive without a renderer"
+        map_T_camera = self.map_T_camera(seconds)
+        view = self.draw(self.camera, map_T_camera, seconds)
+        labels = LabelImage.certain(view.labels, self.label_set)
+        measured = self.options.depth.measure(view.depth, rng)
+        frame = Frame(stamp_ns(seconds), view.color, measured, self.camera, map_T_camera, labels=labels)
+        return SimulatedFrame(frame, view.instances, view.depth)
+
+    def odometry_velocity(self, seconds: float) -> tuple[float, float, float]:
+        """What the odometry says of the robot's motion, in its own frame: m/s forward and left, rad/s."""
+        before = max(seconds - STEP_S, 0.0)
+        if seconds <= before:
+            return 0.0, 0.0, 0.0
+        moved = self.odometry.at(before).inverse() @ self.odometry.at(seconds)
+        turned = float(np.arctan2(moved.rotation[1, 0], moved.rotation[0, 0]))
+        forward, left, _ = (moved.translation / (seconds - before)).tolist()
+        return forward, left, turned / (seconds - before)
 
 
 def stamp_ns(seconds: float) -> int:
@@ -160,12 +180,21 @@ def drive_through(scene: Scene, renderer: Renderer, options: DriveOptions) -> Dr
     Raises:
         InputError: the robot fits nowhere.
     """
+    return replace(plan_through(scene, options), draw=renderer.render)
+
+
+def plan_through(scene: Scene, options: DriveOptions) -> Drive:
+    """Plan a drive through a scene that nothing draws yet.
+
+    Raises:
+        InputError: the robot fits nowhere.
+    """
     voxels = voxelize(scene)
     rng = np.random.default_rng((options.seed, 0))
     space = free_space(scene, options.robot, voxels)
     trajectory = plan_drive(space, options.robot, options.frames / options.rate + 0.5, rng)
     odometry = drifting_odometry(trajectory, options.drift, rng)
-    return Drive(scene.name, scene.label_set, trajectory, odometry, options, voxels, renderer.render, scene)
+    return Drive(scene.name, scene.label_set, trajectory, odometry, options, voxels, None, scene)
 
 
 def drive_around(room: BoxRoom, options: DriveOptions) -> Drive:

@@ -181,20 +181,13 @@ def _write_odometry(writer: BagWriter, drive: Drive, seconds: float) -> None:
     odom_T_base = drive.odometry.at(seconds)
     chain = [(layout.fixed_frame, "odom", drive.map_T_odom(seconds)), ("odom", layout.base_frame, odom_T_base)]
     writer.write_transforms(stamp, chain)
-    step = 1.0 / TF_RATE
-    before = max(seconds - step, 0.0)
-    span = max(seconds - before, 1e-9)
-    moved = drive.odometry.at(before).inverse() @ odom_T_base if seconds > 0 else Transform.identity()
-    turned = float(np.arctan2(moved.rotation[1, 0], moved.rotation[0, 0]))
-    writer.write(
-        "/odom", ODOMETRY, stamp, _odometry(writer, stamp, odom_T_base, moved.translation / span, turned / span)
-    )
+    message = _odometry(writer, stamp, odom_T_base, drive.odometry_velocity(seconds))
+    writer.write("/odom", ODOMETRY, stamp, message)
 
 
-def _odometry(
-    writer: BagWriter, stamp: int, odom_T_base: Transform, velocity: NDArray[np.float64], turn_rate: float
-) -> Any:
+def _odometry(writer: BagWriter, stamp: int, odom_T_base: Transform, velocity: tuple[float, float, float]) -> Any:
     make = writer.make
+    forward, left, turn_rate = velocity
     (x, y, z), (qx, qy, qz, qw) = odom_T_base.translation.tolist(), odom_T_base.quaternion_xyzw.tolist()
     pose = make(
         "geometry_msgs/msg/Pose",
@@ -203,7 +196,7 @@ def _odometry(
     )
     twist = make(
         "geometry_msgs/msg/Twist",
-        linear=make("geometry_msgs/msg/Vector3", x=float(velocity[0]), y=float(velocity[1]), z=0.0),
+        linear=make("geometry_msgs/msg/Vector3", x=forward, y=left, z=0.0),
         angular=make("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=turn_rate),
     )
     return make(
