@@ -18,9 +18,8 @@ import yaml
 from perception import __version__
 from perception.config import PerceptionConfig, to_dict
 from perception.errors import InputError
-from perception.evaluation.readback import LabelReadback
-from perception.evaluation.segmentation import ConfusionMatrix
 from perception.evaluation.timing import peak_memory_mb
+from perception.evaluation.truth import TruthScores
 from perception.mapping.octomap_io import atomic_write
 from perception.pipeline import FrameResult, PerceptionPipeline, create_segmenter_from
 from perception.sources import Source
@@ -52,7 +51,7 @@ class Replay:
         self.trajectory: list[np.ndarray] = []
         self.dropped: Counter[str] = Counter()
         self.frames = 0
-        self._truth = _TruthScores(self.pipeline, source, labels)
+        self._truth = TruthScores(self.pipeline.tree, self.pipeline.label_set, source.label_set, labels == "truth")
         self._pictures = _FramePictures(output, source.name)
 
     def run(self, progress: Callable[[], object] = lambda: None) -> dict[str, Any]:
@@ -96,7 +95,7 @@ class Replay:
             return False
         self.frames += 1
         self.trajectory.append(np.array(frame.map_T_camera.translation))
-        self._truth.add(frame, result)
+        self._truth.add(frame.labels, result)
         self._pictures.add(result)
         return True
 
@@ -150,32 +149,6 @@ class Replay:
             "truth": self._truth.summary(),
             "machine": {"processor": platform.machine(), "python": platform.python_version()},
         }
-
-
-class _TruthScores:
-    """Compares labels with the recording's own, where it has any and the classes are the same."""
-
-    def __init__(self, pipeline: PerceptionPipeline, source: Source, labels: str) -> None:
-        self._readback = LabelReadback(pipeline.tree) if labels == "truth" else None
-        same = source.label_set is not None and pipeline.label_set is not None and labels == "network"
-        same = same and source.label_set == pipeline.label_set
-        self._images = ConfusionMatrix(pipeline.label_set.num_classes) if same and pipeline.label_set else None
-        self._label_set = source.label_set
-
-    def add(self, frame: Frame, result: FrameResult) -> None:
-        if frame.labels is None:
-            return
-        if self._readback is not None:
-            self._readback.add(result, frame.labels)
-        if self._images is not None and result.labels is not None:
-            self._images.add(frame.labels.labels, result.labels.labels)
-
-    def summary(self) -> dict[str, Any] | None:
-        if self._readback is not None and self._label_set is not None:
-            return {"readback": self._readback.summary(self._label_set)}
-        if self._images is not None and self._images.total:
-            return {"pixel_accuracy": self._images.accuracy(), "mean_iou": self._images.mean_iou()}
-        return None
 
 
 class _FramePictures:

@@ -101,13 +101,27 @@ def print_summary(result: dict[str, Any], output: Path) -> None:
         print("dropped: " + "; ".join(f"{count} × {reason}" for reason, count in result["dropped"].items()))
     print(f"{voxels['occupied']:,} occupied and {voxels['free']:,} free voxels, {result['memory']['map_mb']:.1f} MB")
     print("most frequent: " + ", ".join(f"{name} {count:,}" for name, count in list(voxels["per_class"].items())[:6]))
-    if result["truth"] and "readback" in result["truth"]:
-        readback = result["truth"]["readback"]
+    if result["truth"]:
+        _print_truth(result["truth"])
+    print(f"pictures, map and figures: {output}/")
+
+
+def _print_truth(truth: dict[str, Any]) -> None:
+    from perception.evaluation.truth import spread
+
+    readback = truth["readback"]
+    if "single_frames" not in truth:
         print(
             f"labels read back from the map agree with the truth on {readback['agreement']:.1%} of "
             f"{readback['pixels']:,} pixels ({readback['agreement_occupied']:.1%} counting occupied voxels only)"
         )
-    elif result["truth"]:
-        accuracy, iou = result["truth"]["pixel_accuracy"], result["truth"]["mean_iou"]
-        print(f"labels of single images: accuracy {accuracy:.1%}, mIoU {iou:.3f}")
-    print(f"pictures, map and figures: {output}/")
+        return
+    print(f"against the truth, {readback['pixels']:,} pixels:")
+    for name, scores, key in (("single frames", truth["single_frames"], "single"), ("fused map", readback, "map")):
+        low, middle, high = spread(truth["by_frame"][key])
+        print(
+            f"  {name:13} accuracy {scores['agreement']:.1%}, mIoU {scores['mean_iou']:.3f}; "
+            f"by frame {low:.1%} to {high:.1%}, median {middle:.1%}"
+        )
+    gain = readback["agreement"] - truth["single_frames"]["agreement"]
+    print(f"  fusion gives {100 * gain:+.1f} points of accuracy")

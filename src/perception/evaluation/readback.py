@@ -26,10 +26,35 @@ class LabelReadback:
         self._points: list[NDArray[np.float32]] = []
         self._truth: list[NDArray[np.int32]] = []
 
-    def add(self, result: Any, truth: Any) -> None:
-        """Note the points of one frame and the true labels of their pixels."""
-        self._points.append(result.frame.map_T_camera.apply(result.cloud.points))
-        self._truth.append(truth.labels.ravel()[result.cloud.pixels].astype(np.int32))
+    @property
+    def frames(self) -> int:
+        """How many frames were added."""
+        return len(self._points)
+
+    def add(self, result: Any, truth: NDArray[np.integer], step: int = 1) -> NDArray[np.integer]:
+        """Note the points of one frame and the true labels of their pixels.
+
+        Args:
+            result: the frame's :class:`~perception.pipeline.FrameResult`.
+            truth: (H, W) class ids; negative ones are not counted.
+            step: only every so many points are asked for.
+
+        Returns:
+            The pixels that are asked for, as indices of the flat image.
+        """
+        pixels = result.cloud.pixels[::step]
+        self._points.append(result.frame.map_T_camera.apply(result.cloud.points[::step]))
+        self._truth.append(truth.ravel()[pixels].astype(np.int32))
+        return pixels
+
+    def by_frame(self, label_set: LabelSet) -> list[float]:
+        """Share of each frame's pixels whose label the map gives back; NaN for a frame without any."""
+        shares = []
+        for points, truth in zip(self._points, self._truth, strict=True):
+            matrix = ConfusionMatrix(label_set.num_classes)
+            matrix.add(truth, self._tree.label_of(points))
+            shares.append(matrix.accuracy())
+        return shares
 
     def summary(self, label_set: LabelSet) -> dict[str, Any]:
         """Agreement over all pixels with depth, the same for occupied voxels only, and IoU by class."""
@@ -42,12 +67,18 @@ class LabelReadback:
             # A voxel that OctoMap cleared holds no label for anyone who asks the map: it counts as missed.
             occupied_matrix.add(truth, np.where(occupied, read, -1))
             occupied_count += int(occupied.sum())
-        iou, occupied_iou = matrix.iou(), occupied_matrix.iou()
         return {
             "pixels": matrix.total,
             "agreement": round(matrix.accuracy(), 5),
             "agreement_occupied": round(occupied_matrix.accuracy(), 5),
+            "mean_iou": round(matrix.mean_iou(), 5),
             "occupied_share": round(occupied_count / max(matrix.total, 1), 5),
-            "iou": {label.name: round(float(iou[label.id]), 4) for label in label_set.classes},
-            "iou_occupied": {label.name: round(float(occupied_iou[label.id]), 4) for label in label_set.classes},
+            "iou": _by_name(matrix, label_set),
+            "iou_occupied": _by_name(occupied_matrix, label_set),
         }
+
+
+def _by_name(matrix: ConfusionMatrix, label_set: LabelSet) -> dict[str, float]:
+    """IoU of the classes that were there or were seen."""
+    iou = matrix.iou()
+    return {label.name: round(float(iou[label.id]), 4) for label in label_set.classes if np.isfinite(iou[label.id])}

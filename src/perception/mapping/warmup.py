@@ -4,24 +4,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from perception.mapping.lookup import SMALL
 from perception.mapping.octree import SemanticOcTree, SensorModel
 
-LABEL_TYPES = (np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.int64)
-
 
 def warm_up() -> None:
     """Compile, or load from the cache, every function of the map that a node may need."""
-    tree = warm_up_insertion(LABEL_TYPES)
+    tree = warm_up_insertion()
     many = np.zeros((SMALL, 3), np.float32)
-    tree.log_odds(many)
-    tree.label_of(many)
     tree.top_labels(many, 2)
     tree.label_probabilities(many)
     tree.cast_ray((0, 0, 0), (1, 0, 0), 2.0)
@@ -37,19 +31,15 @@ def warm_up() -> None:
     tree.reset()
 
 
-def warm_up_insertion(label_types: Sequence[DTypeLike] = (np.int32,)) -> SemanticOcTree:
+def warm_up_insertion() -> SemanticOcTree:
     """Compile, or load, what takes clouds in; the half of a replay's kernels that costs most.
-
-    Args:
-        label_types: of the clouds' labels; int32 is what label images have.
 
     Returns:
         A small map with something in it.
     """
     tree = _empty_tree()
     points = np.random.default_rng(0).uniform(-4.0, 4.0, (64, 3)).astype(np.float32)
-    for dtype in label_types:
-        tree.insert_cloud(points, (0, 0, 0), np.arange(64).astype(dtype) % 3, np.full(64, 0.9, np.float32), points)
+    tree.insert_cloud(points, (0, 0, 0), np.arange(64) % 3, np.full(64, 0.9, np.float32), points)
     return tree
 
 
@@ -63,6 +53,9 @@ def _empty_tree() -> SemanticOcTree:
 
 
 def _read(tree: SemanticOcTree) -> None:
+    many = np.zeros((SMALL, 3), np.float32)
+    tree.log_odds(many)
+    tree.label_of(many)
     _, cursor = tree.changed_columns(None)
     tree.changed_columns(cursor)
     tree.occupied_in(tree.columns())
