@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from perception.errors import InputError
-from perception.mapping import benchmark
+from perception.mapping import SemanticOcTree, benchmark
 from perception.mapping.benchmark import BenchmarkScan, run_benchmark
 
 
@@ -38,3 +38,17 @@ def test_a_map_that_differs_is_noticed(monkeypatch):
 def test_no_scans_are_refused():
     with pytest.raises(InputError, match="at least one scan"):
         run_benchmark([], 0.1)
+
+
+def test_shares_of_different_voxels_are_those_counted_by_hand():
+    octomap = pytest.importorskip("octomap", reason="needs octomap-python")
+    tree, judge = SemanticOcTree(0.1), octomap.OcTree(0.1)
+    points = np.array([(1.05, 0.05, 0.05)])
+    tree.insert_cloud(points, (0.05, 0.05, 0.05))
+    judge.insertPointCloud(points, np.array([0.05, 0.05, 0.05]), -1.0, False, True)
+    assert benchmark._different_shares(tree, judge) == (0.0, 0.0)
+    # Eleven voxels in common; one more is known to one map alone, and one of the free ones becomes occupied in it.
+    judge.updateNode(np.array([5.05, 0.05, 0.05]), True)
+    for _ in range(3):
+        judge.updateNode(np.array([0.55, 0.05, 0.05]), True)
+    assert benchmark._different_shares(tree, judge) == pytest.approx((1 / 12, 1 / 11))

@@ -56,7 +56,7 @@ class SensorPoints:
 
 
 class LocalMap:
-    """Feeds a rolling octree and publishes ``local_costmap``; does nothing while nobody listens to that.
+    """Feeds a rolling octree and publishes ``semantic_costmap_local``; does nothing while nobody listens to that.
 
     Everything in it fades: what has a class with ``decay_time`` or faster, what has none under a class of its own.
 
@@ -68,7 +68,7 @@ class LocalMap:
 
     def __init__(self, node: PerceptionNode, latched: bool, wake: Callable[[], None]) -> None:
         self._node = node
-        self._output = CostmapOutput(node, latched, wake, "local_costmap")
+        self._output = CostmapOutput(node, latched, wake, "semantic_costmap_local")
         self._tree: SemanticOcTree | None = None
         self._projector: CostmapProjector | None = None
         self._made_for: tuple[Any, ...] = ()

@@ -65,11 +65,11 @@ class FilterMaskConfig(Checked):
 
 @dataclass(frozen=True)
 class LocalMapConfig(Checked):
-    """A second map for the controller, which follows the robot and forgets; made when local_costmap is subscribed."""
+    """A second map for the controller, which follows the robot and forgets; made when semantic_costmap_local is subscribed."""
 
-    enabled: bool = param(True, "Offer local_costmap")
+    enabled: bool = param(True, "Offer semantic_costmap_local")
     frame_id: str = param("odom", "Frame that never jumps")
     resolution: float = param(0.05, "Edge of a voxel and of a cell, m", 0.001, 10.0)
     size: float = param(6.0, "Edge of the square around the robot, m", 0.5, 1000.0)
     decay_time: float = param(10.0, "Time constant with which what is not seen again fades, s", 0.1, 1e6)
-    publish_rate: float = param(5.0, "Most publications of local_costmap_updates, 1/s", 0.01, 1000.0)
+    publish_rate: float = param(5.0, "Most publications of semantic_costmap_local_updates, 1/s", 0.01, 1000.0)
