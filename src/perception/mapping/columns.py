@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.mapping import bricks as layout
-from perception.mapping.bricks import Shard, directory_place, find_region, voxel_value
-from perception.mapping.entries import MAX_ENTRIES, load_entries
-from perception.mapping.keys import BLOCKS, brick_shard, unpack_brick, voxel_offset
+from perception.mapping.bricks import Shard, directory_place, find_region
+from perception.mapping.entries import CHUNK, END
+from perception.mapping.fusion import NO_LABEL
+from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, brick_shard, unpack_brick, voxel_offset
 from perception.mapping.store import BrickStore, live_bricks
-from perception.numba_cache import njit
+from perception.numba_cache import inlined, kernel, njit
 
 
 class Cursor(NamedTuple):
@@ -28,7 +29,7 @@ class Cursor(NamedTuple):
 
 
 def changed_bricks(store: BrickStore, cursor: Cursor | None) -> tuple[NDArray[np.int64] | None, Cursor]:
-    """Packed keys, without repeats, of the bricks that changed since a cursor; None when it is too old to tell."""
+    """Packed keys, with repeats, of the bricks that changed since a cursor; None when it is too old to tell."""
     counts = [int(shard.counters[layout.LOGGED]) for shard in store.shards]
     now = Cursor(store.epoch, counts[0], counts[1])
     if cursor is None or cursor.epoch != now.epoch:
@@ -38,7 +39,7 @@ def changed_bricks(store: BrickStore, cursor: Cursor | None) -> tuple[NDArray[np
         if count - since > layout.LOG_LENGTH:
             return None, now
         keys.append(shard.log[np.arange(since, count) & (layout.LOG_LENGTH - 1)])
-    return np.unique(np.concatenate(keys)), now
+    return np.concatenate(keys), now
 
 
 def tiles_of(packed: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -65,52 +66,104 @@ def region_heights(shards):
     return (lowest, highest) if highest >= 0 else (np.int64(0), np.int64(-1))
 
 
-@njit(cache=True, nogil=True)
-def _tile_bricks(shards, tx, ty, lowest, highest, bricks):
-    """Numbers of the bricks above a tile from low to high as 2 · number + shard; returns how many."""
+@kernel
+def _tile_bricks(shards, owner, tx, ty, lowest, highest, bricks):
+    """Numbers of the bricks above a tile, all in the shard of its column, from low to high; returns how many."""
     count = 0
     for rz in range(lowest, highest + 1):
         key = ((tx >> 3) << 20) | ((ty >> 3) << 10) | rz
-        even, odd = find_region(shards[0], key), find_region(shards[1], key)
+        region = find_region(shards[1], key) if owner else find_region(shards[0], key)
+        if region < 0:
+            continue
         for bz in range(rz * 16, rz * 16 + 16):
-            owner = brick_shard(tx, ty)
-            shard = shards[1] if owner else shards[0]
-            region = odd if owner else even
-            if region >= 0:
-                brick = np.int64(shard.directories[region, directory_place(tx, ty, bz)])
-                if brick >= 0:
-                    bricks[count] = 2 * brick + owner
-                    count += 1
+            place = directory_place(tx, ty, bz)
+            brick = shards[1].directories[region, place] if owner else shards[0].directories[region, place]
+            if brick >= 0:
+                bricks[count] = brick
+                count += 1
     return count
 
 
-@njit(cache=True, nogil=True)
-def _count_occupied(shard, brick, counts):
+@inlined
+def _block_values(shard, brick, block, values):
+    """Copy the log-odds of a block to values (64,) float32; whether any is occupied."""
+    row = np.int64(shard.rows[brick, block])
+    if row < 0:
+        uniform = shard.uniform[brick, block]
+        if uniform >= 0:
+            for i in range(BLOCK_VOXELS):
+                values[i] = uniform
+        return uniform >= 0
+    source = shard.values[row]
+    occupied = np.int32(0)
+    # Most blocks hold only free and unknown voxels: one pass without a branch finds that out.
+    for i in range(BLOCK_VOXELS):
+        values[i] = source[i]
+        occupied |= np.int32(source[i] >= 0)
+    return occupied != 0
+
+
+@kernel
+def _count_occupied(shard, brick, values, counts):
     """Add the occupied voxels of a brick to the counts of its 64 columns 8 · (y & 7) + (x & 7)."""
-    for voxel in range(512):
-        if voxel_value(shard, brick, voxel) >= 0:
-            x, y, _ = voxel_offset(voxel)
-            counts[8 * y + x] += 1
-
-
-@njit(cache=True, nogil=True)
-def _best_labels(shard, brick, num_classes, tags, scores, labels, probabilities):
-    """Best class and its probability for each voxel of a brick."""
-    labels[:] = -1
-    probabilities[:] = 0.0
     for block in range(BLOCKS):
-        count = load_entries(shard, brick, block, tags, scores)
-        i = 0
-        while i < count:
-            voxel = tags[i] >> 16
-            best = scores[i]
-            labels[voxel] = np.int32(tags[i] & 0xFFFF)
-            total, seen = np.float32(0.0), 0
-            while i < count and tags[i] >> 16 == voxel:
-                total += np.exp(scores[i] - best)
-                seen += 1
-                i += 1
-            probabilities[voxel] = np.float32(1.0) / (total + np.float32(num_classes - seen) * np.exp(-best))
+        if not _block_values(shard, brick, block, values):
+            continue
+        for i in range(0, BLOCK_VOXELS, 4):
+            x, y, _ = voxel_offset(block * BLOCK_VOXELS + i)
+            for z in range(4):
+                counts[8 * y + x] += values[i + z] >= 0
+
+
+@inlined
+def _best_labels(shard, chunk, num_classes, values, labels, probabilities):
+    """Best class and its probability for each occupied voxel of a block."""
+    voxel, best, total, seen = np.int64(-1), np.float32(0.0), np.float32(0.0), 0
+    while chunk >= 0:
+        for i in range(CHUNK):
+            tag = shard.tags[chunk, i]
+            if tag == END:
+                break
+            place = np.int64(tag >> 16) & 63
+            if not values[place] >= 0:
+                continue
+            if place != voxel:
+                if voxel >= 0:
+                    probabilities[voxel] = _probability(best, total, num_classes - seen)
+                voxel, best, total, seen = place, shard.scores[chunk, i], np.float32(0.0), 0
+                labels[place] = np.int32(tag & NO_LABEL)
+            total += np.exp(shard.scores[chunk, i] - best)
+            seen += 1
+        chunk = np.int64(shard.chunk_next[chunk])
+    if voxel >= 0:
+        probabilities[voxel] = _probability(best, total, num_classes - seen)
+
+
+@inlined
+def _probability(best, total, unseen):
+    return np.float32(1.0) / (total + np.float32(unseen) * np.exp(-best))
+
+
+@kernel
+def _fill_occupied(shard, brick, num_classes, scratch, places, keys, labels, probabilities):
+    """Write the occupied voxels of a brick to the places (64,) int64 of its columns and move those on."""
+    values, best, sure = scratch
+    base = unpack_brick(shard.keys[brick])[2] * 8
+    for block in range(BLOCKS):
+        if not _block_values(shard, brick, block, values):
+            continue
+        for i in range(BLOCK_VOXELS):
+            best[i], sure[i] = -1, 0.0
+        _best_labels(shard, np.int64(shard.label_heads[brick, block]), num_classes, values, best, sure)
+        for i in range(BLOCK_VOXELS):
+            if values[i] >= 0:
+                # Voxels are numbered so that z ascends in each column.
+                x, y, z = voxel_offset(block * BLOCK_VOXELS + i)
+                place = places[8 * y + x]
+                keys[place] = base + z
+                labels[place] = best[i]
+                probabilities[place] = sure[i]
+                places[8 * y + x] = place + 1
 
 
 @njit(cache=True, nogil=True)
@@ -132,34 +185,29 @@ def occupied_in_tiles(shards, tiles, num_classes):
     lowest, highest = region_heights(shards)
     bricks = np.empty((highest - lowest + 1) * 16 + 1, np.int64)
     offsets = np.zeros(64 * len(tiles) + 1, np.int64)
+    scratch = np.empty(BLOCK_VOXELS, np.float32), np.empty(BLOCK_VOXELS, np.int32), np.empty(BLOCK_VOXELS, np.float32)
     for t in range(len(tiles)):
-        count = _tile_bricks(shards, tiles[t, 0], tiles[t, 1], lowest, highest, bricks)
+        owner = brick_shard(tiles[t, 0], tiles[t, 1])
+        count = _tile_bricks(shards, owner, tiles[t, 0], tiles[t, 1], lowest, highest, bricks)
+        counts = offsets[64 * t + 1 : 64 * t + 65]
         for i in range(count):
-            shard = shards[1] if bricks[i] & 1 else shards[0]
-            _count_occupied(shard, bricks[i] >> 1, offsets[64 * t + 1 : 64 * t + 65])
+            if owner:
+                _count_occupied(shards[1], bricks[i], scratch[0], counts)
+            else:
+                _count_occupied(shards[0], bricks[i], scratch[0], counts)
     for i in range(1, len(offsets)):
         offsets[i] += offsets[i - 1]
     total = offsets[-1]
     keys, labels = np.empty(total, np.int32), np.empty(total, np.int32)
     probabilities = np.empty(total, np.float32)
-    best, sure = np.empty(512, np.int32), np.empty(512, np.float32)
-    tags, scores = np.empty(MAX_ENTRIES, np.uint32), np.empty(MAX_ENTRIES, np.float32)
     places = np.empty(64, np.int64)
     for t in range(len(tiles)):
         places[:] = offsets[64 * t : 64 * t + 64]
-        count = _tile_bricks(shards, tiles[t, 0], tiles[t, 1], lowest, highest, bricks)
+        owner = brick_shard(tiles[t, 0], tiles[t, 1])
+        count = _tile_bricks(shards, owner, tiles[t, 0], tiles[t, 1], lowest, highest, bricks)
         for i in range(count):
-            shard = shards[1] if bricks[i] & 1 else shards[0]
-            brick = bricks[i] >> 1
-            _best_labels(shard, brick, num_classes, tags, scores, best, sure)
-            base = unpack_brick(shard.keys[brick])[2] * 8
-            for voxel in range(512):
-                if voxel_value(shard, brick, voxel) >= 0:
-                    # Voxels are numbered so that z ascends in each column.
-                    x, y, z = voxel_offset(voxel)
-                    place = places[8 * y + x]
-                    keys[place] = base + z
-                    labels[place] = best[voxel]
-                    probabilities[place] = sure[voxel]
-                    places[8 * y + x] = place + 1
+            if owner:
+                _fill_occupied(shards[1], bricks[i], num_classes, scratch, places, keys, labels, probabilities)
+            else:
+                _fill_occupied(shards[0], bricks[i], num_classes, scratch, places, keys, labels, probabilities)
     return offsets, keys, labels, probabilities
