@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from perception.evaluation.segmentation import ConfusionMatrix
 from perception.labels import LabelSet
-from perception.simulation.renderer import Renderer
+from perception.simulation.renderer import Renderer, View
 from perception.simulation.views import SCORED_CLASSES, ViewPoint, render_views, scored_groups
 
 
@@ -58,8 +58,18 @@ def score_views(
     Raises:
         InputError: a prediction of another size than the image.
     """
+    return score_rendered(render_views(renderer, views), renderer.scene.label_set, predict, label_set)
+
+
+def score_rendered(
+    views: Iterable[View],
+    true_label_set: LabelSet,
+    predict: Callable[[NDArray[np.uint8]], NDArray[np.integer]],
+    label_set: LabelSet,
+) -> ViewScore:
+    """As :func:`score_views`, for views that are rendered already and ids of ``true_label_set`` in them."""
     confusion = ConfusionMatrix(len(SCORED_CLASSES))
-    true_groups, groups = scored_groups(renderer.scene.label_set), scored_groups(label_set)
-    for view in render_views(renderer, views):
+    true_groups, groups = scored_groups(true_label_set), scored_groups(label_set)
+    for view in views:
         confusion.add(true_groups[view.labels], groups[predict(view.color)])
     return ViewScore(confusion)
