@@ -35,7 +35,7 @@ def test_a_misspelt_parameter_is_an_error_that_lists_the_known_ones():
         ("cloud.stride=1.5", "expected a int, got 1.5"),
         ("cloud.stride=true", "got True"),
         ("cloud.clear_zero=1", "expected a bool, got 1"),
-        ("segmentation.backend=tpu", r"expected one of \['auto', 'torch', 'onnx'\], got 'tpu'"),
+        ("segmentation.backend=tpu", r"expected one of \['auto', 'torch', 'onnxruntime', 'openvino'\], got 'tpu'"),
         ("octomap.sensor_model=3", "expected a mapping"),
         ("octomap.sensor_model.hit=0.2", "hit: expected 0.5"),
         ("nothing", "expected group.name=value"),

@@ -47,6 +47,11 @@ class Checked:
             value = _coerce(item.name, getattr(self, item.name), hints[item.name])
             object.__setattr__(self, item.name, value)
             _check_bounds(item.name, value, item.metadata)
+        for low, high in ((name, name.replace("_min_", "_max_")) for name in hints if "_min_" in name):
+            if high in hints and not getattr(self, low) < getattr(self, high):
+                raise InputError(
+                    f"{low}: expected less than {high}, got {getattr(self, low)} and {getattr(self, high)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class SegmentationConfig(Checked):
 
     model: str = param("default", "Registry name, package.module:function, a .onnx file, or none (geometry only)")
     device: str = param("auto", "Where the network runs: auto, cpu, cuda or cuda:N")
-    backend: str = param("auto", "What runs it", choices=("auto", "torch", "onnx"))
+    backend: str = param("auto", "What runs it", choices=("auto", "torch", "onnxruntime", "openvino"))
     weights: str = param("", "Weights file (.safetensors); empty searches the package and the user's cache")
     labels: str = param("", "Label set of a user's network: name of a shipped set or a YAML file")
     label_map: str = param("", "YAML file that maps classes of the network to classes of the map; empty keeps them")
@@ -80,6 +85,9 @@ class SegmentationConfig(Checked):
     )
     min_confidence: float = param(0.0, "Pixels whose label is less probable than this count as unlabeled", 0.0, 1.0)
     num_threads: int = param(0, "CPU threads of the network; 0 leaves it to the library", 0, 256)
+    precision: str = param(
+        "float32", "Numbers it computes with; bfloat16: openvino, torch", choices=("float32", "bfloat16")
+    )
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class DetectionConfig(Checked):
 
     model: str = param("default", "Registry name, or package.module:function")
     device: str = param("auto", "Where the network runs: auto, cpu, cuda or cuda:N")
-    backend: str = param("auto", "What runs it", choices=("auto", "torch", "onnx"))
+    backend: str = param("auto", "What runs it", choices=("auto", "torch", "onnxruntime", "openvino"))
     weights: str = param("", "Weights file (.safetensors); empty searches the package and the user's cache")
     labels: str = param("", "Label set of a user's network: name of a shipped set or a YAML file")
     input_width: int = param(0, "Width of the network's input, pixels; 0 for the network's own", 0, 8192)

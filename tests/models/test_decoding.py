@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception.errors import InputError
-from perception.models.decoding import InputSpec, decode_logits, prepare, upsample_logits
+from perception.models.decoding import SPLIT_PIXELS, InputSpec, decode_logits, prepare, upsample_logits
 
 
 def dense(logits, size, input_size, grid):
@@ -112,3 +112,16 @@ def test_short_side_keeps_the_aspect_ratio_in_whole_multiples():
 def test_impossible_input_is_refused(values):
     with pytest.raises(InputError, match="network input: expected"):
         InputSpec(**values)
+
+
+@pytest.mark.parametrize("cells", [(1, 5), (2, 3), (7, 8), (60, 80)])
+@pytest.mark.parametrize("size", [(240, 320), (301, 173), (2, 40000)])
+@pytest.mark.parametrize("grid", ["half_pixel", "legacy"])
+def test_two_threads_decode_what_one_does(cells, size, grid):
+    logits = np.random.default_rng(0).normal(0, 3, (*cells, 5)).astype(np.float32)
+    one = decode_logits(logits, size, (cells[0] * 4, cells[1] * 4), grid, num_threads=1)
+    assert size[0] * size[1] >= SPLIT_PIXELS
+    for _ in range(3):
+        two = decode_logits(logits, size, (cells[0] * 4, cells[1] * 4), grid)
+        np.testing.assert_array_equal(two[0], one[0])
+        np.testing.assert_array_equal(two[1], one[1])

@@ -14,12 +14,12 @@ from tiny_networks import photographs, random_arrays
 
 from perception.errors import InputError
 from perception.models import create_segmenter, deeplab_layers
-from perception.models.backends import onnx_session
 from perception.models.cards import shipped_card
 from perception.models.decoding import decode_logits, prepare
 from perception.models.deeplab_segmenter import load_deeplab_arrays
 from perception.models.importer import read_deeplab_onnx
 from perception.models.onnx_graph import build_deeplab
+from perception.models.onnx_runtimes import onnx_session
 from perception.models.weights import package_dir
 
 SHIPPED = package_dir() / "deeplabv3plus_mobilenetv2_ade20k32.safetensors"
@@ -100,12 +100,14 @@ def test_torch_and_onnx_agree_at_other_sizes(size):
     assert np.abs(found - expected).max() < 1e-3
 
 
-def test_both_backends_give_the_same_labels_for_a_photograph(shared):
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_backends_give_the_labels_of_torch_for_a_photograph(shared, backend):
     pytest.importorskip("torch")
+    pytest.importorskip(backend)
     image = photographs(shared)[0]
-    by_torch, by_onnx = (create_segmenter("default", "cpu", backend=backend) for backend in ("torch", "onnx"))
-    assert np.abs(by_torch.logits(image) - by_onnx.logits(image)).max() < 1e-3
-    first, second = by_torch(image), by_onnx(image)
+    by_torch, by_other = (create_segmenter("default", "cpu", backend=name) for name in ("torch", backend))
+    assert np.abs(by_torch.logits(image) - by_other.logits(image)).max() < 1e-3
+    first, second = by_torch(image), by_other(image)
     assert first.labels.shape == image.shape[:2]
     assert (first.labels == second.labels).mean() > 0.9999
     np.testing.assert_allclose(first.confidence, second.confidence, atol=1e-3)

@@ -14,8 +14,9 @@ import pytest
 from perception.config import SegmentationConfig
 from perception.errors import InputError, MissingDependencyError
 from perception.models import SEGMENTERS, Segmenter, create_segmenter, segmenter_from_config
-from perception.models.backends import choose_backend, onnx_session, torch_device
+from perception.models.backends import CPU_ORDER, choose_backend, torch_device
 from perception.models.base import check_image
+from perception.models.onnx_runtimes import open_onnx
 
 
 def hide(monkeypatch, *modules):
@@ -74,14 +75,30 @@ def test_other_images_than_rgb_bytes_are_refused(image):
         check_image(image)
 
 
-def test_auto_on_the_cpu_prefers_onnx_runtime_and_falls_back_to_torch(monkeypatch):
+def test_auto_on_the_cpu_takes_the_first_installed_backend_of_the_stated_order(monkeypatch):
     pytest.importorskip("torch")
-    pytest.importorskip("onnxruntime")
-    assert choose_backend("auto", "cpu") == ("onnx", "cpu")
+    hidden = []
+    for name in (name for name in CPU_ORDER if importlib.util.find_spec(name) is not None):
+        hide(monkeypatch, *hidden)
+        assert choose_backend("auto", "cpu") == (name, "cpu")
+        assert choose_backend("torch", "cpu") == ("torch", "cpu")
+        hidden.append(name)
+    assert CPU_ORDER == ("openvino", "onnxruntime", "torch")
+
+
+def test_auto_on_a_gpu_is_torch():
+    pytest.importorskip("torch")
     assert choose_backend("auto", "cuda:1") == ("torch", "cuda:1")
-    assert choose_backend("torch", "cpu") == ("torch", "cpu")
-    hide(monkeypatch, "onnxruntime")
-    assert choose_backend("auto", "cpu") == ("torch", "cpu")
+
+
+def test_auto_with_bfloat16_passes_over_onnx_runtime_which_refuses_it(monkeypatch):
+    pytest.importorskip("torch")
+    hide(monkeypatch, "openvino")
+    assert choose_backend("auto", "cpu", "bfloat16") == ("torch", "cpu")
+    with pytest.raises(InputError, match="bfloat16 with openvino or torch, got 'bfloat16'"):
+        choose_backend("onnxruntime", "cpu", "bfloat16")
+    with pytest.raises(InputError, match=r"precision: expected float32.*got 'int4'"):
+        choose_backend("auto", "cpu", "int4")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "auto:1", ""])
@@ -91,7 +108,7 @@ def test_unknown_devices_are_refused(device):
 
 
 def test_unknown_backend_is_refused():
-    with pytest.raises(InputError, match="backend: expected auto, torch or onnx, got 'tvm'"):
+    with pytest.raises(InputError, match="backend: expected auto, torch, onnxruntime, openvino, got 'tvm'"):
         choose_backend("tvm", "cpu")
 
 
@@ -103,17 +120,19 @@ def test_gpu_that_is_not_there_is_an_error():
     runtime = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" not in runtime.get_available_providers():
         with pytest.raises(InputError, match="device cuda: this ONNX Runtime cannot use a GPU"):
-            onnx_session(b"", "cuda")
+            open_onnx(b"", "onnxruntime", "cuda")
 
 
 def test_missing_libraries_name_the_extra(monkeypatch):
-    hide(monkeypatch, "torch", "onnxruntime")
-    with pytest.raises(MissingDependencyError, match=r"got neither: pip install 'perception\[onnx\]'"):
+    hide(monkeypatch, "torch", "onnxruntime", "openvino")
+    with pytest.raises(MissingDependencyError, match=r"got none of them: pip install 'perception\[onnx\]'"):
         create_segmenter("default", "cpu")
     with pytest.raises(MissingDependencyError, match=r"needs torch: pip install 'perception\[torch\]'"):
         create_segmenter("default", "cpu", backend="torch")
     with pytest.raises(MissingDependencyError, match=r"needs onnxruntime: pip install 'perception\[onnx\]'"):
-        create_segmenter("default", "cpu", backend="onnx")
+        create_segmenter("default", "cpu", backend="onnxruntime")
+    with pytest.raises(MissingDependencyError, match=r"needs openvino: pip install 'perception\[openvino\]'"):
+        create_segmenter("default", "cpu", backend="openvino")
     with pytest.raises(MissingDependencyError, match=r"lraspp_mobilenet_v3_large needs torch: pip install"):
         create_segmenter("lraspp_mobilenet_v3_large", "cpu")
 

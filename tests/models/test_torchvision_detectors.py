@@ -175,8 +175,8 @@ def test_what_cannot_be_done_is_said(tmp_path, monkeypatch):
     monkeypatch.delenv("PERCEPTION_WEIGHTS_DIR", raising=False)
     with pytest.raises(PerceptionError, match=r"get https://download.pytorch.org/models/ssdlite\S+\.pth by other"):
         create_detector(FAST[1], "cpu", download=False)
-    with pytest.raises(InputError, match="expected backend torch or auto, got onnx"):
-        create_detector(FAST[0], "cpu", backend="onnx")
+    with pytest.raises(InputError, match="expected backend torch or auto, got onnxruntime"):
+        create_detector(FAST[0], "cpu", backend="onnxruntime")
     with pytest.raises(InputError, match="has no class 'unicorn'"):
         create_detector(FAST[0], "cpu", classes=("unicorn",))
     weights = saved(create_module(FAST[1], 91), tmp_path / "w.safetensors")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -143,8 +144,10 @@ def brightness(path, size=(6, 8), channels=2, **options):
     return str(onnx_file(path, nodes, ("logits", FLOAT, [1, channels, None, None]), size, weight=weight))
 
 
-def test_onnx_file_gives_labels_by_the_users_label_set(tmp_path, letters, caplog):
-    segmenter = create_segmenter(brightness(tmp_path / "net.onnx"), "cpu", labels=letters)
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime", "openvino"])
+def test_onnx_file_gives_labels_by_the_users_label_set(tmp_path, letters, caplog, backend):
+    pytest.importorskip("onnxruntime" if backend == "auto" else backend)
+    segmenter = create_segmenter(brightness(tmp_path / "net.onnx"), "cpu", labels=letters, backend=backend)
     result = segmenter(RED)
     assert result.labels.tolist() == [[5] * 4 + [7] * 4] * 6
     # ImageNet: (255 − 123.675) / 58.395 = 2.249; softmax of ±2.249.
@@ -200,9 +203,11 @@ def red_labels(path, low, high, shape=(1, 6, 8)):
     return str(onnx_file(path, nodes, ("labels", INT64, list(shape)), (6, 8), UINT8, **arrays))
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("shape", [(1, 6, 8), (1, 1, 6, 8), (6, 8)])
-def test_onnx_file_with_labels_out_and_bytes_in(tmp_path, letters, shape):
-    segmenter = create_segmenter(red_labels(tmp_path / "net.onnx", 5, 7, shape), "cpu", labels=letters)
+def test_onnx_file_with_labels_out_and_bytes_in(tmp_path, letters, shape, backend):
+    pytest.importorskip(backend)
+    segmenter = create_segmenter(red_labels(tmp_path / "net.onnx", 5, 7, shape), "cpu", labels=letters, backend=backend)
     result = segmenter(np.repeat(np.repeat(RED, 2, 0), 2, 1))
     assert result.labels.tolist() == [[5] * 8 + [7] * 8] * 12
     np.testing.assert_allclose(result.confidence, LABEL_ONLY_CONFIDENCE)
@@ -247,7 +252,7 @@ def test_onnx_input_of_another_size_than_the_file_fixes_is_refused(tmp_path, let
     [
         ({}, "expected a label set, give 'labels'"),
         ({"labels": "letters"}, "label set 'letters': expected one of"),
-        ({"labels": "voc21", "backend": "torch"}, "expected backend onnx or auto, got torch"),
+        ({"labels": "voc21", "backend": "torch"}, "expected backend onnxruntime, openvino or auto, got torch"),
     ],
 )
 def test_onnx_file_without_what_it_needs_is_refused(tmp_path, options, message):
@@ -255,20 +260,45 @@ def test_onnx_file_without_what_it_needs_is_refused(tmp_path, options, message):
         create_segmenter(brightness(tmp_path / "net.onnx"), "cpu", **options)
 
 
-def test_files_that_are_no_onnx_are_refused(tmp_path):
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime", "openvino"])
+def test_files_that_are_no_onnx_are_refused(tmp_path, backend):
+    pytest.importorskip("onnxruntime" if backend == "auto" else backend)
     with pytest.raises(InputError, match="expected an ONNX file, found none"):
         create_segmenter(str(tmp_path / "no.onnx"), "cpu", labels="voc21")
     whole = Path(brightness(tmp_path / "net.onnx")).read_bytes()
     for data in (b"", b"not a network", whole[:40]):
         (tmp_path / "bad.onnx").write_bytes(data)
         with pytest.raises(InputError, match=r"bad.onnx: expected a valid ONNX model"):
-            create_segmenter(str(tmp_path / "bad.onnx"), "cpu", labels="voc21")
+            create_segmenter(str(tmp_path / "bad.onnx"), "cpu", labels="voc21", backend=backend)
 
 
 def test_onnx_with_another_input_than_an_image_is_refused(tmp_path):
     nodes = [onnx.helper.make_node("Identity", ["image"], ["out"])]
     path = onnx_file(tmp_path / "net.onnx", nodes, ("out", INT64, [1, 3, 6, 8]), (6, 8), INT64)
-    with pytest.raises(
-        InputError, match=r"expected one input \(1, 3, height, width\) of float or uint8, got tensor\(int64\)"
-    ):
+    with pytest.raises(InputError, match=r"expected one input \(1, 3, height, width\) of float or uint8, got int64"):
         create_segmenter(str(path), "cpu", labels="voc21")
+
+
+def test_auto_goes_on_to_the_next_backend_when_one_does_not_take_the_file(tmp_path, letters, caplog, monkeypatch):
+    pytest.importorskip("openvino")
+    from perception.models import onnx_runtimes
+
+    def refuse(*_):
+        raise InputError("network net.onnx: no such operator")
+
+    monkeypatch.setattr(onnx_runtimes, "OpenVinoNetwork", refuse)
+    path = brightness(tmp_path / "net.onnx")
+    assert create_segmenter(path, "cpu", labels=letters)(RED).labels.tolist() == [[5] * 4 + [7] * 4] * 6
+    assert "no such operator; trying onnxruntime" in caplog.text
+    with pytest.raises(InputError, match="no such operator"):
+        create_segmenter(path, "cpu", labels=letters, backend="openvino")
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_one_onnx_network_serves_two_threads(tmp_path, letters, backend):
+    pytest.importorskip(backend)
+    segmenter = create_segmenter(brightness(tmp_path / "net.onnx"), "cpu", labels=letters, backend=backend)
+    images = [np.full((6, 8, 3), value, np.uint8) for value in (0, 255)] * 50
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda image: set(segmenter(image).labels.ravel().tolist()), images))
+    assert found == [{5}, {7}] * 50

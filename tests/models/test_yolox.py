@@ -16,11 +16,11 @@ from tiny_networks import label_set, photographs
 from perception.cli.main import main
 from perception.errors import InputError
 from perception.models import create_detector, yolox_layers
-from perception.models.backends import onnx_session
 from perception.models.boxes import letterbox
 from perception.models.cards import shipped_card
 from perception.models.detector_base import DetectorOptions
 from perception.models.importer import read_deeplab_onnx, read_yolox_onnx
+from perception.models.onnx_runtimes import onnx_session
 from perception.models.weights import package_dir
 from perception.models.yolox_detector import MAX_CANDIDATES, YoloXDetector, grid, load_yolox_arrays
 from perception.models.yolox_graph import build_yolox
@@ -105,7 +105,7 @@ def test_torch_and_onnx_agree_at_other_sizes(size):
 def test_both_backends_find_the_same_objects(shared):
     pytest.importorskip("torch")
     image = photographs(shared)[1]
-    first, second = (create_detector("default", "cpu", backend=backend)(image) for backend in ("torch", "onnx"))
+    first, second = (create_detector("default", "cpu", backend=backend)(image) for backend in ("torch", "onnxruntime"))
     assert len(first) > 3
     np.testing.assert_array_equal(first.labels, second.labels)
     np.testing.assert_allclose(first.boxes, second.boxes, atol=0.1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where and by what a network is run: PyTorch on any device, or ONNX Runtime without PyTorch."""
+"""Where and by what a network is run: PyTorch on any device, or OpenVINO or ONNX Runtime without PyTorch."""
 
 from __future__ import annotations
 
@@ -14,43 +14,64 @@ from numpy.typing import NDArray
 from perception.errors import InputError, MissingDependencyError
 from perception.models.base import require
 from perception.models.network import Run
+from perception.models.options import ModelOptions
+
+BACKENDS = ("torch", "onnxruntime", "openvino")
+CPU_ORDER = ("openvino", "onnxruntime", "torch")
+"""On the CPU "auto" is the first of these that is installed: the fastest first, as ``perception bench model`` measured
+the shipped network; in float32 all agree with PyTorch on more than 99.9 % of the pixels."""
+PRECISIONS = ("float32", "bfloat16")
+_NEEDED = {"torch": ("torch",), "onnxruntime": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
+"""The modules that a backend needs; the onnx package builds the graphs of the shipped networks."""
+_EXTRAS = {"torch": "torch", "onnxruntime": "onnx", "openvino": "openvino"}
 
 
-def choose_backend(backend: str = "auto", device: str = "auto") -> tuple[str, str]:
+def choose_backend(backend: str = "auto", device: str = "auto", precision: str = "float32") -> tuple[str, str]:
     """Settle what "auto" means on this machine.
 
     Args:
-        backend: "auto", "torch" or "onnx". On a GPU auto is torch; on the CPU it is onnx where ONNX Runtime is
-            installed, else torch.
+        backend: "auto", "torch", "onnxruntime" or "openvino". On a GPU auto is torch, on the CPU the first of
+            ``CPU_ORDER`` that is installed.
         device: "auto" (a GPU if PyTorch sees one, else the CPU), "cpu", "cuda" or "cuda:N".
+        precision: "float32" or "bfloat16", which ONNX Runtime does not have.
 
     Returns:
-        Backend "torch" or "onnx", and device.
+        Backend and device, neither of them "auto".
 
     Raises:
-        InputError: unknown backend or device, or a GPU that is not there.
+        InputError: unknown backend, device or precision, or a GPU that is not there.
         MissingDependencyError: no backend is installed.
     """
     kind, _, number = device.partition(":")
-    if backend not in ("auto", "torch", "onnx"):
-        raise InputError(f"backend: expected auto, torch or onnx, got {backend!r}")
+    if backend not in ("auto", *BACKENDS):
+        raise InputError(f"backend: expected auto, {', '.join(BACKENDS)}, got {backend!r}")
     if kind not in ("auto", "cpu", "cuda") or (":" in device and not (kind == "cuda" and number.isdigit())):
         raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {device!r}")
+    if precision not in PRECISIONS or (precision != "float32" and backend == "onnxruntime"):
+        raise InputError(f"precision: expected float32, or bfloat16 with openvino or torch, got {precision!r}")
     if device == "auto":
-        device = "cuda" if backend != "onnx" and _cuda_devices() > 0 else "cpu"
-    if backend == "auto":
-        backend = "torch" if device != "cpu" or not has_onnx() else "onnx"
-        if backend == "torch" and importlib.util.find_spec("torch") is None:
-            extra = "onnx" if device == "cpu" else "torch"
-            raise MissingDependencyError(
-                f"networks need ONNX Runtime or PyTorch, got neither: pip install 'perception[{extra}]'"
-            )
+        device = "cuda" if backend in ("auto", "torch") and _cuda_devices() > 0 else "cpu"
+    if backend != "auto":
+        return backend, device
+    order = [name for name in CPU_ORDER if precision == "float32" or name != "onnxruntime"]
+    backend = next(filter(has_backend, order), "") if device == "cpu" else "torch"
+    if not backend or not has_backend(backend):
+        extra = "torch" if device != "cpu" else "onnx" if "onnxruntime" in order else "openvino"
+        raise MissingDependencyError(
+            f"networks need OpenVINO, ONNX Runtime or PyTorch, got none of them: pip install 'perception[{extra}]'"
+        )
     return backend, device
 
 
-def has_onnx() -> bool:
-    """Whether ONNX Runtime, and the onnx package that builds graphs for it, are installed."""
-    return all(importlib.util.find_spec(module) is not None for module in ("onnx", "onnxruntime"))
+def has_backend(name: str) -> bool:
+    """Whether everything that a backend needs is installed."""
+    return all(importlib.util.find_spec(module) is not None for module in _NEEDED[name])
+
+
+def require_backend(name: str) -> None:
+    """Raise MissingDependencyError, which names the extra, unless a backend's modules can be imported."""
+    for module in _NEEDED[name]:
+        require(module, _EXTRAS[name], f"the {name} backend")
 
 
 def _cuda_devices() -> int:
@@ -70,56 +91,32 @@ def torch_device(device: str) -> Any:
     return found
 
 
-def torch_run(module: Any, forward: Callable[[Any], Any], device: str, num_threads: int = 0) -> Run:
+def torch_run(module: Any, forward: Callable[[Any], Any], device: str, options: ModelOptions | None = None) -> Run:
     """Run a PyTorch module.
 
     Args:
         module: moved to the device and switched to evaluation here.
         forward: its method that takes (1, 3, height, width) and gives (1, C, h, w).
         device: as returned by :func:`choose_backend`.
-        num_threads: of the CPU; 0 leaves PyTorch's setting. PyTorch knows one number per process.
+        options: ``num_threads`` (PyTorch knows one number per process), ``precision`` and ``torch_mode``.
     """
     torch = require("torch", "torch", "the torch backend")
+    options = options or ModelOptions()
     place = torch_device(device)
-    if num_threads:
-        torch.set_num_threads(num_threads)
-    module.to(device=place, memory_format=torch.channels_last).eval()
+    if options.num_threads:
+        torch.set_num_threads(options.num_threads)
+    layout = torch.contiguous_format if options.torch_mode == "contiguous" else torch.channels_last
+    module.to(device=place, memory_format=layout).eval()
+    if options.torch_mode == "compiled":
+        forward = torch.compile(forward)
+    rounds = options.precision == "bfloat16"
 
     def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
         if place.type == "cpu":
             # Denormal numbers make some networks several times slower; the switch belongs to the calling thread.
             torch.set_flush_denormal(True)
-        with torch.inference_mode():
-            tensor = torch.from_numpy(image).to(place).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=rounds):
+            tensor = torch.from_numpy(image).to(place).contiguous(memory_format=layout)
             return forward(tensor)[0].permute(1, 2, 0).float().cpu().numpy()
 
     return run
-
-
-def onnx_session(model: bytes | str, device: str = "cpu", num_threads: int = 0) -> Any:
-    """An ONNX Runtime session.
-
-    Args:
-        model: serialized model, or path of a file.
-        device: "cpu", or "cuda" with the GPU build of ONNX Runtime.
-        num_threads: of the CPU; 0 leaves it to the library.
-
-    Raises:
-        InputError: no valid model, or a GPU that ONNX Runtime cannot use.
-        MissingDependencyError: ONNX Runtime is not installed.
-    """
-    runtime = require("onnxruntime", "onnx", "the onnx backend")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = num_threads
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if device != "cpu":
-        if "CUDAExecutionProvider" not in runtime.get_available_providers():
-            raise InputError(f"device {device}: this ONNX Runtime cannot use a GPU; use backend torch or device cpu")
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.partition(":")[2] or "0"}))
-    try:
-        return runtime.InferenceSession(model, options, providers=providers)
-    except Exception as error:  # ONNX Runtime's exceptions have no common base
-        what = model if isinstance(model, str) else "graph"
-        raise InputError(f"network {what}: expected a valid ONNX model ({str(error).splitlines()[0]})") from error

@@ -9,12 +9,16 @@ a cell of the logit grid compete, and nothing larger than a cell's channels is s
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perception.errors import InputError
+
+SPLIT_PIXELS = 50_000
+"""Smaller images are decoded before a second thread has begun."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,11 @@ def _axis(pixels: int, inputs: int, cells: int, grid: str) -> _Axis:
 
 
 def decode_logits(
-    logits: NDArray[np.float32], size: tuple[int, int], input_size: tuple[int, int], grid: str = "half_pixel"
+    logits: NDArray[np.float32],
+    size: tuple[int, int],
+    input_size: tuple[int, int],
+    grid: str = "half_pixel",
+    num_threads: int = 0,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Labels and confidence at image size from coarse logits.
 
@@ -124,6 +132,7 @@ def decode_logits(
         input_size: (height, width) of the network's input, which shows the whole image.
         grid: how logits lie on the input: "half_pixel" (PyTorch's ``align_corners=False``) or "legacy" (TensorFlow 1:
             logit i at input pixel i · input / logits).
+        num_threads: 1 for the calling thread alone; otherwise images of some size are done by two.
 
     Returns:
         (H, W) int32 index of the largest interpolated logit (the lowest index of equal ones) and (H, W) float32 its
@@ -135,7 +144,23 @@ def decode_logits(
     rows = _axis(size[0], input_size[0], logits.shape[0], grid)
     columns = _axis(size[1], input_size[1], logits.shape[1], grid)
     labels, confidence = np.empty(size, np.int32), np.empty(size, np.float32)
-    decode(logits, rows.starts, rows.weights, columns.starts, columns.weights, labels, confidence)
+
+    def decode_rows(first: int, last: int) -> None:
+        """Pixels between the logit rows ``first`` and ``last``; the next row is needed too, as their lower neighbor."""
+        starts = np.append(rows.starts[first : last + 1], rows.starts[last])  # no pixel lies beyond ``last``
+        decode(logits[first : last + 1], starts, rows.weights, columns.starts, columns.weights, labels, confidence)
+
+    height = len(logits)
+    middle = height // 2
+    if num_threads == 1 or labels.size < SPLIT_PIXELS or middle == 0:
+        decode_rows(0, height)
+        return labels, confidence
+    helper = threading.Thread(target=decode_rows, args=(middle, height))
+    helper.start()
+    try:
+        decode_rows(0, middle)
+    finally:
+        helper.join()
     return labels, confidence
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the DeepLabV3+ segmenter, on either backend, from one weights file."""
+"""Builds the DeepLabV3+ segmenter, on any backend, from one weights file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from perception.labels import LabelSet
 from perception.models import deeplab_layers
-from perception.models.backends import choose_backend, onnx_session, torch_run
-from perception.models.base import require
+from perception.models.backends import choose_backend, require_backend, torch_run
 from perception.models.cards import shipped_card
 from perception.models.network import NetworkSegmenter, Run
+from perception.models.onnx_runtimes import open_onnx
 from perception.models.options import ModelOptions
 from perception.models.weights import check_arrays, find_weights, load_arrays
 
@@ -34,12 +33,13 @@ def build_deeplab_segmenter(options: ModelOptions) -> NetworkSegmenter:
     label_set = LabelSet.load(options.labels or card.labels)
     path = find_weights(card.weights, options.weights, options.download)
     arrays = load_deeplab_arrays(path, len(label_set))
-    backend, device = choose_backend(options.backend, options.device)
+    backend, device = choose_backend(options.backend, options.device, options.precision)
+    require_backend(backend)
     if backend == "torch":
-        run = _torch(arrays, len(label_set), device, options.num_threads)
+        run = _torch(arrays, len(label_set), device, options)
     else:
-        run = _onnx(arrays, len(label_set), card.input.size_for(512, 512), device, options.num_threads)
-    return NetworkSegmenter(card.name, device, label_set, card.input, run, grid="legacy")
+        run = _onnx(arrays, len(label_set), card.input.size_for(512, 512), backend, device, options)
+    return NetworkSegmenter(card.name, device, label_set, card.input, run, "legacy", options.num_threads)
 
 
 def load_deeplab_arrays(path: Path, num_classes: int) -> dict[str, NDArray[Any]]:
@@ -49,22 +49,19 @@ def load_deeplab_arrays(path: Path, num_classes: int) -> dict[str, NDArray[Any]]
     return arrays
 
 
-def _torch(arrays: Arrays, num_classes: int, device: str, num_threads: int) -> Run:
-    require("torch", "torch", "the torch backend")
+def _torch(arrays: Arrays, num_classes: int, device: str, options: ModelOptions) -> Run:
     from perception.models.deeplab import DeepLabV3Plus
 
     module = DeepLabV3Plus(num_classes)
     module.load_arrays(arrays)
-    return torch_run(module, module.coarse_logits, device, num_threads)
+    return torch_run(module, module.coarse_logits, device, options)
 
 
-def _onnx(arrays: Arrays, num_classes: int, size: tuple[int, int], device: str, num_threads: int) -> Run:
-    require("onnx", "onnx", "the onnx backend")
+def _onnx(
+    arrays: Arrays, num_classes: int, size: tuple[int, int], backend: str, device: str, options: ModelOptions
+) -> Run:
     from perception.models.onnx_graph import build_deeplab
 
-    session = onnx_session(build_deeplab(arrays, num_classes, *size), device, num_threads)
-
-    def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        return session.run(None, {"image": image})[0][0].transpose(1, 2, 0)
-
-    return run
+    model = build_deeplab(arrays, num_classes, *size)
+    network = open_onnx(model, backend, device, options.num_threads, options.precision)
+    return lambda image: network(image)[0].transpose(1, 2, 0)

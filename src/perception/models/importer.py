@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from perception.errors import InputError
 from perception.models import deeplab_layers, yolox_layers
-from perception.models.backends import onnx_session
 from perception.models.base import require
 from perception.models.decoding import upsample_logits
+from perception.models.onnx_runtimes import onnx_session
 from perception.models.weights import save_arrays
 
 TOLERANCE = 1e-3

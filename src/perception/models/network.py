@@ -31,10 +31,18 @@ class NetworkSegmenter:
         spec: what the network wants to see.
         run: the network.
         grid: where the logits lie, see :func:`perception.models.decoding.decode_logits`.
+        num_threads: of the decoding; 1 for the calling thread alone.
     """
 
     def __init__(
-        self, name: str, device: str, label_set: LabelSet, spec: InputSpec, run: Run, grid: str = "half_pixel"
+        self,
+        name: str,
+        device: str,
+        label_set: LabelSet,
+        spec: InputSpec,
+        run: Run,
+        grid: str = "half_pixel",
+        num_threads: int = 0,
     ) -> None:
         self.name = name
         self.device = device
@@ -42,6 +50,7 @@ class NetworkSegmenter:
         self.spec = spec
         self._run = run
         self._grid = grid
+        self._num_threads = num_threads
         self._ids = np.array([label.id for label in label_set.classes], np.int32)
         self._contiguous = len(label_set) == label_set.num_classes
 
@@ -67,7 +76,7 @@ class NetworkSegmenter:
         """Label an (H, W, 3) uint8 RGB image; raises InputError as :meth:`logits` does."""
         logits = self.logits(rgb)
         size = (rgb.shape[0], rgb.shape[1])
-        index, confidence = decode_logits(logits, size, self.spec.size_for(*size), self._grid)
+        index, confidence = decode_logits(logits, size, self.spec.size_for(*size), self._grid, self._num_threads)
         return LabelImage(index if self._contiguous else self._ids[index], confidence, self.label_set)
 
     def warm_up(self) -> None:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from perception.errors import InputError
 from perception.labels import LabelSet
-from perception.models.backends import choose_backend, onnx_session
+from perception.models.backends import CPU_ORDER, choose_backend, has_backend
 from perception.models.base import check_image, checked_label_image
 from perception.models.cards import ModelCard, read_card
 from perception.models.decoding import InputSpec, prepare
 from perception.models.network import NetworkSegmenter, Run
+from perception.models.onnx_runtimes import OnnxNetwork, open_onnx
 from perception.models.options import ModelOptions
 from perception.types import LabelImage
 
@@ -78,14 +79,30 @@ def build_onnx_segmenter(path: str, options: ModelOptions) -> NetworkSegmenter |
     if not labels:
         raise InputError(f"network {path}: expected a label set, give 'labels' the name of one or a YAML file")
     label_set = LabelSet.load(labels)
-    backend, device = choose_backend("onnx" if options.backend == "auto" else options.backend, options.device)
-    if backend != "onnx":
-        raise InputError(f"network {path}: expected backend onnx or auto, got {backend}")
-    session = onnx_session(path, device, options.num_threads)
-    spec = _input_spec(session, card, options.input_size, path)
-    output = _output_kind(session, card, path)
+    device, network = _open(path, options)
+    spec = _input_spec(network, card, options.input_size, path)
+    output = _output_kind(network, card, path)
     kind = LabelNetworkSegmenter if output == "labels" else NetworkSegmenter
-    return kind(path, device, label_set, spec, _run(session, output, path))
+    return kind(path, device, label_set, spec, _run(network, output, path))
+
+
+def _open(path: str, options: ModelOptions) -> tuple[str, OnnxNetwork]:
+    """The device, and the network on the wanted backend, or for "auto" on the first that takes the file."""
+    if options.backend == "torch":
+        raise InputError(f"network {path}: expected backend onnxruntime, openvino or auto, got torch")
+    # A GPU is ONNX Runtime's alone, other numbers than float32 OpenVINO's.
+    _, device = choose_backend("onnxruntime" if options.backend == "auto" else options.backend, options.device)
+    backends = [options.backend]
+    if options.backend == "auto":
+        fits = ["onnxruntime"] if device != "cpu" else [name for name in CPU_ORDER if name != "torch"]
+        fits = [name for name in fits if options.precision == "float32" or name == "openvino"]
+        backends = [name for name in fits if has_backend(name)] or fits[-1:]
+    for backend in backends[:-1]:
+        try:
+            return device, open_onnx(path, backend, device, options.num_threads, options.precision)
+        except InputError as error:
+            _log.warning("%s; trying %s", error, backends[-1])
+    return device, open_onnx(path, backends[-1], device, options.num_threads, options.precision)
 
 
 def _card(path: Path) -> ModelCard | None:
@@ -98,23 +115,22 @@ def _beside(path: Path, labels: str) -> str:
     return str(path.parent / labels) if labels and (path.parent / labels).is_file() else labels
 
 
-def _input_spec(session: Any, card: ModelCard | None, size: tuple[int, int] | None, path: str) -> InputSpec:
+def _input_spec(network: OnnxNetwork, card: ModelCard | None, size: tuple[int, int] | None, path: str) -> InputSpec:
     """What to feed: from the file's input, the card and the wanted size, which must not contradict each other."""
-    inputs = session.get_inputs()
-    shape = inputs[0].shape if len(inputs) == 1 else []
-    # Free dimensions are None or a name.
-    fits = len(shape) == 4 and (not isinstance(shape[0], int) or shape[0] == 1) and shape[1] == 3
-    if not fits or inputs[0].type not in ("tensor(float)", "tensor(uint8)"):
-        got = ", ".join(f"{item.type} {item.shape}" for item in inputs)
+    shape: tuple[int | None, ...] = network.inputs[0].shape if len(network.inputs) == 1 else ()
+    fits = len(shape) == 4 and shape[0] in (1, None) and shape[1] == 3
+    if not fits or network.inputs[0].dtype not in ("float32", "uint8"):
+        got = ", ".join(f"{item.dtype} {list(item.shape)}" for item in network.inputs)
         raise InputError(f"network {path}: expected one input (1, 3, height, width) of float or uint8, got {got}")
-    spec = _normalization(card, inputs[0].type == "tensor(uint8)", path)
+    spec = _normalization(card, network.inputs[0].dtype == "uint8", path)
     if size is not None:
         spec = replace(spec, height=size[0], width=size[1])
-    fixed = [length if isinstance(length, int) else 0 for length in shape[2:]]
+    fixed = [length or 0 for length in shape[2:]]
     if not spec.height and all(fixed):
         spec = replace(spec, height=fixed[0], width=fixed[1])
     if any(want != given for want, given in zip((spec.height, spec.width), fixed, strict=True) if given):
-        raise InputError(f"network {path}: expected input size {shape[3]}x{shape[2]}, got {spec.width}x{spec.height}")
+        wanted = "x".join(str(length or "any") for length in reversed(fixed))
+        raise InputError(f"network {path}: expected input size {wanted}, got {spec.width}x{spec.height}")
     return spec
 
 
@@ -128,27 +144,22 @@ def _normalization(card: ModelCard | None, raw: bool, path: str) -> InputSpec:
     return spec
 
 
-def _output_kind(session: Any, card: ModelCard | None, path: str) -> str:
+def _output_kind(network: OnnxNetwork, card: ModelCard | None, path: str) -> str:
     """logits, probabilities or labels, as the card says or the type of the first output tells."""
-    output = session.get_outputs()[0]
-    integers = "int" in output.type
-    if not integers and output.type != "tensor(float)":
-        raise InputError(f"network {path}: expected a first output of float or integers, got {output.type}")
+    kind = network.outputs[0].dtype
+    integers = "int" in kind
+    if not integers and kind != "float32":
+        raise InputError(f"network {path}: expected a first output of float32 or integers, got {kind}")
     if card is not None and (card.output == "labels") != integers:
-        raise InputError(f"network {path}: expected {card.output} as its model card says, got {output.type}")
+        raise InputError(f"network {path}: expected {card.output} as its model card says, got {kind}")
     return "labels" if integers else "logits" if card is None else card.output
 
 
-def _run(session: Any, output: str, path: str) -> Run:
-    source, dtype = session.get_inputs()[0].name, session.get_inputs()[0].type
-    wanted = [session.get_outputs()[0].name]
+def _run(network: OnnxNetwork, output: str, path: str) -> Run:
+    raw = network.inputs[0].dtype == "uint8"
 
     def run(image: NDArray[np.float32]) -> NDArray[Any]:
-        feed = {source: image.astype(np.uint8) if dtype == "tensor(uint8)" else image}
-        try:
-            value = session.run(wanted, feed)[0]
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise InputError(f"network {path}: failed on input {image.shape} ({str(error).splitlines()[0]})") from error
+        value = network(image.astype(np.uint8) if raw else image)
         if output == "labels":
             # (1, h, w) and (1, 1, h, w) are both common.
             return value[(0,) * (value.ndim - 2)] if set(value.shape[:-2]) <= {1} else value

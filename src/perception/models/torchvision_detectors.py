@@ -112,8 +112,8 @@ def build_torchvision_detector(architecture: str, options: DetectorOptions) -> T
         MissingDependencyError: torch or torchvision is not installed.
         PerceptionError: the weights are found nowhere.
     """
-    if options.backend == "onnx":
-        raise InputError(f"network {architecture}: expected backend torch or auto, got onnx; it runs on PyTorch only")
+    if options.backend not in ("auto", "torch"):
+        raise InputError(f"network {architecture}: expected backend torch or auto, got {options.backend}")
     if options.input_size is not None and architecture.startswith("ssd"):
         raise InputError(f"network {architecture}: its input size is fixed, got {options.input_size}")
     torch = require("torch", "torch", f"network {architecture}")

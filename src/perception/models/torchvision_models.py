@@ -31,8 +31,8 @@ def build_torchvision_segmenter(architecture: str, options: ModelOptions) -> Net
         MissingDependencyError: torch or torchvision is not installed.
         PerceptionError: the weights are found nowhere.
     """
-    if options.backend == "onnx":
-        raise InputError(f"network {architecture}: expected backend torch or auto, got onnx; it runs on PyTorch only")
+    if options.backend not in ("auto", "torch"):
+        raise InputError(f"network {architecture}: expected backend torch or auto, got {options.backend}")
     torch = require("torch", "torch", f"network {architecture}")
     segmentation = require("torchvision.models.segmentation", "torch", f"network {architecture}")
     _, device = choose_backend("torch", options.device)
@@ -45,7 +45,7 @@ def build_torchvision_segmenter(architecture: str, options: ModelOptions) -> Net
     check_arrays(arrays, {name: tuple(value.shape) for name, value in module.state_dict().items()}, str(path))
     module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
     return NetworkSegmenter(
-        architecture, device, label_set, card.input, torch_run(module, _coarse(module), device, options.num_threads)
+        architecture, device, label_set, card.input, torch_run(module, _coarse(module), device, options)
     )
 
 

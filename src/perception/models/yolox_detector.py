@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from perception.errors import InputError
 from perception.labels import LabelSet
 from perception.models import yolox_layers
-from perception.models.backends import choose_backend, onnx_session, torch_run
-from perception.models.base import check_image, require
+from perception.models.backends import choose_backend, require_backend, torch_run
+from perception.models.base import check_image
 from perception.models.boxes import letterbox, suppress
 from perception.models.cards import shipped_card
 from perception.models.detector_base import DetectorOptions, checked_detections
 from perception.models.network import Run
+from perception.models.onnx_runtimes import open_onnx
 from perception.models.weights import check_arrays, find_weights, load_arrays
 from perception.types import Detections
 
@@ -144,12 +145,13 @@ def build_yolox_detector(options: DetectorOptions) -> YoloXDetector:
     assert card.weights is not None
     label_set = LabelSet.load(options.labels or card.labels)
     arrays = load_yolox_arrays(find_weights(card.weights, options.weights, options.download), len(label_set))
-    backend, device = choose_backend(options.backend, options.device)
+    backend, device = choose_backend(options.backend, options.device, options.precision)
+    require_backend(backend)
     size = (card.input.height, card.input.width)
     if backend == "torch":
-        run = _torch(arrays, len(label_set), device, options.num_threads)
+        run = _torch(arrays, len(label_set), device, options)
     else:
-        run = _onnx(arrays, len(label_set), size, device, options.num_threads)
+        run = _onnx(arrays, len(label_set), size, backend, device, options)
     return YoloXDetector(card.name, device, label_set, size, run, options)
 
 
@@ -160,22 +162,19 @@ def load_yolox_arrays(path: Path, num_classes: int) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _torch(arrays: Arrays, num_classes: int, device: str, num_threads: int) -> Run:
-    require("torch", "torch", "the torch backend")
+def _torch(arrays: Arrays, num_classes: int, device: str, options: DetectorOptions) -> Run:
     from perception.models.yolox import YoloX
 
     module = YoloX(num_classes)
     module.load_arrays(arrays)
-    return torch_run(module, lambda image: module(image).transpose(1, 2)[..., None], device, num_threads)
+    return torch_run(module, lambda image: module(image).transpose(1, 2)[..., None], device, options)
 
 
-def _onnx(arrays: Arrays, num_classes: int, size: tuple[int, int], device: str, num_threads: int) -> Run:
-    require("onnx", "onnx", "the onnx backend")
+def _onnx(
+    arrays: Arrays, num_classes: int, size: tuple[int, int], backend: str, device: str, options: DetectorOptions
+) -> Run:
     from perception.models.yolox_graph import build_yolox
 
-    session = onnx_session(build_yolox(arrays, num_classes, *size), device, num_threads)
-
-    def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        return session.run(None, {"image": image})[0][0][:, None]
-
-    return run
+    model = build_yolox(arrays, num_classes, *size)
+    network = open_onnx(model, backend, device, options.num_threads, options.precision)
+    return lambda image: network(image)[0][:, None]
