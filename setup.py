@@ -19,6 +19,8 @@ def shared_files():
     return list(folders.items())
 
 
+# colcon build --symlink-install links this file into another folder, and not the text beside it.
+HERE = Path(__file__).resolve().parent
 NODES = [
     "segmentation_node",
     "labeled_cloud_node",
@@ -33,7 +35,7 @@ setup(
     name="perception",
     version=ElementTree.parse("package.xml").getroot().findtext("version"),
     description="Semantic perception for robots: camera frames in, semantic octree and Nav2 costmap out",
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     package_dir={"": "src"},
@@ -56,6 +58,8 @@ setup(
         "openvino": ["onnx>=1.15", "openvino>=2024.4"],
         "torch": ["torch>=2.4", "torchvision>=0.19"],
         "tracking": ["norfair-enough>=2.4"],
+        # colcon test runs pytest only where it finds it here.
+        "test": ["pytest", "pytest-timeout", "hypothesis"],
         "simulation": ["moderngl>=5.10", "pycollada>=0.8", "trimesh>=4.0"],
     },
     data_files=[

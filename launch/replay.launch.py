@@ -21,20 +21,6 @@ from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-PASSED_ON = (
-    "params_file",
-    "single_process",
-    "camera",
-    "model",
-    "rviz",
-    "image",
-    "depth",
-    "camera_info",
-    "depth_camera_info",
-)
-"""Arguments of bringup.launch.py that may be given here too."""
-
-
 def play(context: LaunchContext) -> list[ExecuteProcess | RegisterEventHandler]:
     """The player, which waits until the nodes listen, and the end some time after it."""
     bag, rate, linger = (LaunchConfiguration(name).perform(context) for name in ("bag", "rate", "linger"))

@@ -37,7 +37,7 @@ def test_detection_joins_either_graph_only_when_asked_for():
     assert [entry.name for entry in nodes(True, detection=True)] == ["pipeline_node", "detection_node"]
     assert [entry.name for entry in nodes(False, detection=True)][-1] == "detection_node"
     assert arguments("--detection").detection and not arguments().detection
-    assert dict(remappings(DETECTION, "realsense"))["image"] == "/camera/camera/color/image_raw"
+    assert dict(remappings(DETECTION, "realsense"))["image"] == "camera/camera/color/image_raw"
 
 
 def test_every_node_of_the_list_is_a_module_with_a_main():
@@ -50,7 +50,7 @@ def test_every_node_of_the_list_is_a_module_with_a_main():
 
 def test_camera_preset_names_the_topics_and_own_remappings_win():
     entry = nodes(True)[0]
-    assert dict(remappings(entry, "realsense"))["image"] == "/camera/camera/color/image_raw"
+    assert dict(remappings(entry, "realsense"))["image"] == "camera/camera/color/image_raw"
     assert dict(remappings(entry, "realsense", [("image", "/mine")]))["image"] == "/mine"
     octomap = nodes(False)[2]
     assert dict(remappings(octomap, "realsense")) == {"cloud_in": "labeled_points", "clear_in": "free_points"}
@@ -68,8 +68,18 @@ def test_command_line_carries_parameters_remappings_namespace_and_time(tmp_path)
     assert command[:4] == [sys.executable, "-m", "perception.ros.pipeline_node", "--ros-args"]
     assert options_of(command, "--params-file") == [str(path)]
     assert options_of(command, "-p") == ["resolution:=0.1", "use_sim_time:=true"]
-    assert options_of(command, "-r") == ["image:=/cam/image", "__ns:=/robot1"]
+    assert options_of(command, "-r") == [
+        "/tf:=tf", "/tf_static:=tf_static", "image:=/cam/image", "__ns:=/robot1",
+    ]  # fmt: skip
     assert options_of(command, "--log-level") == ["warn"]
+
+
+def test_robot_with_a_namespace_has_transforms_of_its_own_unless_told_otherwise():
+    entry = nodes(False)[2]
+    assert dict(remappings(entry, namespace="robot1"))["/tf"] == "tf"
+    assert "/tf" not in dict(remappings(entry, namespace="/"))
+    shared = node_command(entry, arguments("--namespace", "robot1", "--remap", "/tf:=/tf"))
+    assert "/tf:=/tf" in options_of(shared, "-r")
 
 
 def test_manager_is_told_the_nodes_and_whether_to_start_them():
