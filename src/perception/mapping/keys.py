@@ -83,6 +83,42 @@ def brick_corners(bricks: np.ndarray) -> np.ndarray:
     return np.stack([bricks >> 26, (bricks >> 13) & 8191, bricks & 8191], axis=1)
 
 
+@inlined
+def axis_bits(bricks):
+    """Bits that count so many bricks."""
+    bits = 0
+    while (1 << bits) < bricks:
+        bits += 1
+    return bits
+
+
+@inlined
+def window_bits(window):
+    """Bits of the bricks along y and z of a window: (6,) int64 lowest brick and number of bricks per axis."""
+    return axis_bits(window[4]), axis_bits(window[5])
+
+
+@inlined
+def brick_place(bx, by, bz, bits):
+    """Number of a brick in a window whose `window_bits` these are; bricks along y and z are rounded up to 2^bits."""
+    return (((bx << bits[0]) | by) << bits[1]) | bz
+
+
+@inlined
+def cell_place(x, y, z, bits):
+    """Number of a voxel in a window. The 64 voxels of a block are neighbors, so that rays stay in few cache lines."""
+    return (brick_place(x >> 3, y >> 3, z >> 3, bits) << 9) | brick_voxel(x & 7, y & 7, z & 7)
+
+
+@inlined
+def axis_masks(bits):
+    """Which bits of `cell_place` hold x, y and z."""
+    mask_z = np.int64(0b001000011) | (((np.int64(1) << bits[1]) - 1) << 9)
+    mask_y = np.int64(0b010001100) | (((np.int64(1) << bits[0]) - 1) << (9 + bits[1]))
+    return ~(mask_y | mask_z), mask_y, mask_z
+
+
 def voxels_in(window: np.ndarray) -> int:
-    """Number of voxels of a window: (6,) int64 lowest brick and number of bricks per axis."""
-    return int(window[3]) * int(window[4]) * int(window[5]) * BRICK_VOXELS
+    """Cells that a window takes: (6,) int64 lowest brick and number of bricks per axis."""
+    rows, depth = (1 << (int(bricks) - 1).bit_length() for bricks in window[4:])
+    return int(window[3]) * rows * depth * BRICK_VOXELS

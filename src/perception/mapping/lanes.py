@@ -35,8 +35,8 @@ def _walk_together(typing_context, cells, reals, wholes, steps):
         start = [_load(builder, reals_at, row, _REALS) for row in range(3)]
         start.append(_load(builder, wholes_at, 0, _WHOLES))
         deltas = [_load(builder, reals_at, 3 + row, _REALS) for row in range(3)]
-        strides = [_load(builder, wholes_at, 1 + row, _WHOLES) for row in range(3)]
-        end = _build_loop(builder, cells_at, arguments[3], start, deltas, strides)
+        steps = [[_load(builder, wholes_at, first + row, _WHOLES) for row in range(3)] for first in (1, 5)]
+        end = _build_loop(builder, cells_at, arguments[3], start, deltas, steps)
         for row in range(3):
             _store(builder, reals_at, row, end[row], _REALS)
         _store(builder, wholes_at, 0, end[3], _WHOLES)
@@ -45,19 +45,19 @@ def _walk_together(typing_context, cells, reals, wholes, steps):
     return types.void(cells, reals, wholes, types.int64), generate
 
 
-def _build_loop(builder: Any, cells: Any, steps: Any, start: list[Any], deltas: list[Any], strides: list[Any]) -> list:
+def _build_loop(builder: Any, cells: Any, count: Any, start: list[Any], deltas: list[Any], steps: list[Any]) -> list:
     """The loop itself; returns the lanes' state behind it."""
     before = builder.block
     loop, behind = builder.append_basic_block("walk"), builder.append_basic_block("walked")
-    builder.cbranch(builder.icmp_signed(">", steps, _I64(0)), loop, behind)
+    builder.cbranch(builder.icmp_signed(">", count, _I64(0)), loop, behind)
     builder.position_at_end(loop)
     left = builder.phi(_I64)
     state = [builder.phi(value.type) for value in start]
     for lane in range(LANES):
         builder.store(_I8(1), builder.gep(cells, [builder.extract_element(state[3], _I32(lane))]))
-    following = _build_step(builder, state, deltas, strides)
+    following = _build_step(builder, state, deltas, steps)
     fewer = builder.sub(left, _I64(1))
-    for phi, first, later in zip([left, *state], [steps, *start], [fewer, *following], strict=True):
+    for phi, first, later in zip([left, *state], [count, *start], [fewer, *following], strict=True):
         phi.add_incoming(first, before)
         phi.add_incoming(later, loop)
     builder.cbranch(builder.icmp_signed(">", fewer, _I64(0)), loop, behind)
@@ -71,18 +71,20 @@ def _build_loop(builder: Any, cells: Any, steps: Any, start: list[Any], deltas: 
     return end
 
 
-def _build_step(builder: Any, state: list[Any], deltas: list[Any], strides: list[Any]) -> list[Any]:
+def _build_step(builder: Any, state: list[Any], deltas: list[Any], steps: list[Any]) -> list[Any]:
     """One step of all lanes to the nearest border, with OctoMap's rule for ties."""
     a, b, c, place = state
     a_before_b = builder.fcmp_ordered("<", a, b)
     along_a = builder.and_(a_before_b, builder.fcmp_ordered("<", a, c))
     along_b = builder.and_(builder.not_(a_before_b), builder.fcmp_ordered("<", b, c))
-    stride = builder.select(along_a, strides[0], builder.select(along_b, strides[1], strides[2]))
+    step, others = (builder.select(along_a, x, builder.select(along_b, y, z)) for x, y, z in steps)
+    # The bits of the other axes are ones while the step is added: a carry passes through them.
+    moved = builder.add(builder.or_(place, others), step)
     return [
         builder.select(along_a, builder.fadd(a, deltas[0]), a),
         builder.select(along_b, builder.fadd(b, deltas[1]), b),
         builder.select(builder.or_(along_a, along_b), c, builder.fadd(c, deltas[2])),
-        builder.add(place, stride),
+        builder.or_(builder.and_(place, others), builder.and_(moved, builder.not_(others))),
     ]
 
 
@@ -105,9 +107,10 @@ def walk_lanes(cells, reals, wholes):
     """Walk all lanes until the shortest ray is done.
 
     Args:
-        cells: (X·Y·Z,) uint8 window.
+        cells: window of uint8, in the order of keys.cell_place.
         reals: (6, LANES) float64: distance to the next border along x, y, z; distance between borders.
-        wholes: (5, LANES) int64: place in the window; what a step along x, y, z adds to it; voxels left to mark.
+        wholes: (8, LANES) int64: place in the window; what a step along x, y, z adds to the bits of that axis; voxels
+            left to mark; the bits of the other axes for x, y, z.
     """
     steps = np.int64(wholes[4, 0])
     for lane in range(1, LANES):

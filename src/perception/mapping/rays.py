@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.mapping.keys import coordinate_key, key_coordinate
+from perception.mapping.keys import axis_masks, brick_place, cell_place, coordinate_key, key_coordinate, window_bits
 from perception.mapping.lanes import LANES, walk_lanes
 from perception.numba_cache import inlined, kernel
 
@@ -72,12 +72,13 @@ def walk_exact(cells, touched, sparse, origin, origin_key, end_key, length, dire
     x, y, z = origin_key
     x0, y0, z0 = window[0] * 8, window[1] * 8, window[2] * 8
     nx, ny, nz = window[3] * 8, window[4] * 8, window[5] * 8
+    bits = window_bits(window)
     while True:
         wx, wy, wz = x - x0, y - y0, z - z0
         if 0 <= wx < nx and 0 <= wy < ny and 0 <= wz < nz:
-            cells[np.uint64((wx * ny + wy) * nz + wz)] = FREE
+            cells[np.uint64(cell_place(wx, wy, wz, bits))] = FREE
             if sparse:
-                touched[np.uint64(((wx >> 3) * window[4] + (wy >> 3)) * window[5] + (wz >> 3))] = 1
+                touched[np.uint64(brick_place(wx >> 3, wy >> 3, wz >> 3, bits))] = 1
         elif sparse and (
             (wx < 0 and sx <= 0)
             or (wx >= nx and sx >= 0)
@@ -103,7 +104,7 @@ def walk_exact(cells, touched, sparse, origin, origin_key, end_key, length, dire
 
 @kernel
 def start_ray(cells, origin, origin_key, key, resolution, range_limit, max_range, window, reals, wholes, lane):
-    """Prepare the ray to a voxel in a lane of `reals` (6, L) float64 and `wholes` (5, L) int64.
+    """Prepare the ray to a voxel in a lane of `reals` (6, L) float64 and `wholes` (8, L) int64; see lanes.walk_lanes.
 
     Returns:
         True when the lane has voxels to mark; False when the ray has none or was walked here.
@@ -139,9 +140,14 @@ def start_ray(cells, origin, origin_key, key, resolution, range_limit, max_range
     sx, reals[0, lane], reals[3, lane] = _axis(origin[0], ox, dx, resolution)
     sy, reals[1, lane], reals[4, lane] = _axis(origin[1], oy, dy, resolution)
     sz, reals[2, lane], reals[5, lane] = _axis(origin[2], oz, dz, resolution)
-    ny, nz = window[4] * 8, window[5] * 8
-    wholes[0, lane] = ((ox - window[0] * 8) * ny + (oy - window[1] * 8)) * nz + (oz - window[2] * 8)
-    wholes[1, lane], wholes[2, lane], wholes[3, lane] = sx * ny * nz, sy * nz, sz
+    bits = window_bits(window)
+    masks = axis_masks(bits)
+    wholes[0, lane] = cell_place(ox - window[0] * 8, oy - window[1] * 8, oz - window[2] * 8, bits)
+    # In the bits of one axis, all ones are -1.
+    wholes[1, lane] = 16 if sx > 0 else masks[0]
+    wholes[2, lane] = 4 if sy > 0 else masks[1]
+    wholes[3, lane] = 1 if sz > 0 else masks[2]
+    wholes[5, lane], wholes[6, lane], wholes[7, lane] = ~masks[0], ~masks[1], ~masks[2]
     wholes[4, lane] = left
     return True
 
@@ -151,22 +157,20 @@ def walk_lane(cells, reals, wholes, lane):
     """Mark what is left of the ray of one lane."""
     a, b, c = reals[0, lane], reals[1, lane], reals[2, lane]
     da, db, dc = reals[3, lane], reals[4, lane], reals[5, lane]
-    place, sa, sb, sc = wholes[0, lane], wholes[1, lane], wholes[2, lane], wholes[3, lane]
+    place = wholes[0, lane]
     for _ in range(wholes[4, lane]):
         cells[np.uint64(place)] = FREE
-        if a < b:
-            if a < c:
-                a += da
-                place += sa
-            else:
-                c += dc
-                place += sc
-        elif b < c:
+        if a < b and a < c:
+            axis = 0
+            a += da
+        elif b <= a and b < c:
+            axis = 1
             b += db
-            place += sb
         else:
+            axis = 2
             c += dc
-            place += sc
+        others = wholes[5 + axis, lane]
+        place = (place & others) | (((place | others) + wholes[1 + axis, lane]) & ~others)
     wholes[4, lane] = 0
 
 
@@ -175,7 +179,7 @@ def walk_rays(cells, origin, origin_key, ends, start, stop, rule, window, reals,
     """Mark the voxels between the origin and the end voxels (neither ends nor what lies behind).
 
     Args:
-        cells: (X·Y·Z,) uint8 window, z fastest; set to FREE where a ray passes.
+        cells: window of uint8, in the order of keys.cell_place; set to FREE where a ray passes.
         origin: (x, y, z) float32.
         origin_key: its keys, inside the window.
         ends: (E,) int64 packed keys of end voxels.
@@ -185,7 +189,7 @@ def walk_rays(cells, origin, origin_key, ends, start, stop, rule, window, reals,
             range in meters.
         window: (6,) int64, lowest brick and number of bricks per axis.
         reals: (6, LANES) float64 scratch.
-        wholes: (5, LANES) int64 zeros, zeros again on return.
+        wholes: (8, LANES) int64 with zeros in row 4, also on return.
     """
     ray = start
     while True:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perception.mapping.fusion import NO_LABEL, UNIT
-from perception.mapping.keys import KEY_END, KEY_ORIGIN, brick_shard, key_coordinate, pack_key
+from perception.mapping.keys import KEY_END, KEY_ORIGIN, brick_shard, cell_place, key_coordinate, pack_key, window_bits
 from perception.numba_cache import inlined, kernel
 
 BLOCK = 1024
@@ -63,7 +63,7 @@ class Collector(NamedTuple):
     lengths: np.ndarray
     """(E,) int64 voxels along the rays up to and with each end."""
     seen: np.ndarray
-    """(X·Y·Z / 8,) uint8 one bit for each end voxel of the window, zero before and after a scan; of both threads.
+    """uint8 one bit for each end voxel of the window, zero before and after a scan; of both threads.
 
     They may lose each other's bits. A ray is then walked twice, which marks the same voxels.
     """
@@ -306,6 +306,7 @@ def place_entries(entries, space, scratch):
     window, base, used = space.window, scratch.base, scratch.used
     x0, y0, z0 = window[0] * 8, window[1] * 8, window[2] * 8
     nx, ny, nz = window[3] * 8, window[4] * 8, window[5] * 8
+    bits = window_bits(window)
     for row in range(base, base + used[ENTRIES]):
         code = entries.codes[row]
         x, y, z = ((code >> 48) & 0xFFFF) - x0, ((code >> 32) & 0xFFFF) - y0, ((code >> 16) & 0xFFFF) - z0
@@ -315,13 +316,13 @@ def place_entries(entries, space, scratch):
         if x < 0 or x >= nx or y < 0 or y >= ny or z < 0 or z >= nz:
             _place_far(entries, row, scratch, space, key, marks)
             continue
+        place = cell_place(x, y, z, bits)
         if marks:
             if squared_distance(key, space.origin, space.resolution) <= space.range_limit:
-                brick = ((x >> 3) * window[4] + (y >> 3)) * window[5] + (z >> 3)
-                entries.places[row] = (brick << 1) | brick_shard((x >> 3) + window[0], (y >> 3) + window[1])
+                entries.places[row] = (place >> 9 << 1) | brick_shard((x >> 3) + window[0], (y >> 3) + window[1])
             else:
                 used[BEYOND] += entries.counts[row]
-        index, bit = np.uint64(((x * ny + y) * nz + z) >> 3), np.uint8(1 << (z & 7))
+        index, bit = np.uint64(place >> 3), np.uint8(1 << (place & 7))
         if scratch.seen[index] & bit == 0:
             scratch.seen[index] |= bit
             _add_end(scratch, space, key)
@@ -332,12 +333,13 @@ def forget_ends(scratch, window):
     """Zero the bits of the end voxels again, and the far ones."""
     x0, y0, z0 = window[0] * 8, window[1] * 8, window[2] * 8
     nx, ny, nz = window[3] * 8, window[4] * 8, window[5] * 8
+    bits = window_bits(window)
     any_far = False
     for i in range(scratch.used[ENDS]):
         key = scratch.ends[i]
         x, y, z = (key >> 32) - x0, ((key >> 16) & 0xFFFF) - y0, (key & 0xFFFF) - z0
         if 0 <= x < nx and 0 <= y < ny and 0 <= z < nz:
-            scratch.seen[((x * ny + y) * nz + z) >> 3] = 0
+            scratch.seen[cell_place(x, y, z, bits) >> 3] = 0
         else:
             any_far = True
     if any_far:

@@ -23,7 +23,15 @@ from perception.mapping.bricks import (
     region_key,
 )
 from perception.mapping.fusion import NO_LABEL, elect, merge_votes, vote_weight
-from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, BRICK_VOXELS, brick_shard, brick_voxel
+from perception.mapping.keys import (
+    BLOCK_VOXELS,
+    BLOCKS,
+    BRICK_VOXELS,
+    brick_place,
+    brick_shard,
+    brick_voxel,
+    window_bits,
+)
 from perception.mapping.scan import MARKING, forget_ends
 from perception.numba_cache import inlined, kernel
 
@@ -118,13 +126,14 @@ def _uniform_miss(shard, brick, block, flags, rules):
 
 
 @inlined
-def elect_brick(head, entries, scratch, num_classes):
+def elect_brick(head, entries, flags, scratch, num_classes):
     """Voxels of a brick that were hit, and their votes.
 
     Args:
         head: first entry of the brick.
         entries: all of them.
-        scratch: gets voxels (ascending), classes and weights; the flags of voxels hit become 0.
+        flags: (512,) uint8 of the brick; those of voxels hit become 0.
+        scratch: gets voxels (ascending), classes and weights.
         num_classes: classes of the map.
 
     Returns:
@@ -147,7 +156,7 @@ def elect_brick(head, entries, scratch, num_classes):
         winner, mean = elect(row, entries, scratch.class_sums, scratch.class_counts)
         scratch.voxels[hits] = voxel
         scratch.classes[hits] = winner
-        scratch.flags[voxel] = 0
+        flags[voxel] = 0
         if winner != NO_LABEL:
             scratch.weights[hits] = vote_weight(mean, num_classes)
             votes += 1
@@ -186,36 +195,6 @@ def _fuse(shard, brick, hits, scratch, rules, limit):
     return changed, stored
 
 
-@kernel
-def _load_flags(words, place, row, column, halves):
-    """Copy one brick's bytes, eight at a time, out of the window into the order of brick_voxel, and zero them there.
-
-    Args:
-        words: window as uint64: eight voxels along z.
-        place: of the brick's first word.
-        row: words from one x to the next.
-        column: words from one y to the next.
-        halves: (128,) uint32 result: four voxels along z.
-
-    Returns:
-        whether any byte was set; if not, nothing was copied.
-    """
-    any_flag = np.uint64(0)
-    for x in range(8):
-        for y in range(8):
-            any_flag |= words[place + x * row + y * column]
-    if any_flag == 0:
-        return False
-    for x in range(8):
-        for y in range(8):
-            word = words[place + x * row + y * column]
-            words[place + x * row + y * column] = 0
-            out = ((x & 4) << 4) | ((y & 4) << 3) | ((x & 3) << 2) | (y & 3)
-            halves[out] = np.uint32(word & np.uint64(0xFFFFFFFF))
-            halves[out + 16] = np.uint32(word >> np.uint64(32))
-    return True
-
-
 @inlined
 def find_or_add(shard, bx, by, bz, limit):
     """Number of a brick, made if missing; -1 when the memory bound forbids it."""
@@ -234,9 +213,9 @@ def find_or_add(shard, bx, by, bz, limit):
 
 
 @inlined
-def _update_block(shard, brick, block, start, stop, scratch, rules):
+def _update_block(shard, brick, block, start, stop, all_flags, scratch, rules):
     """Apply misses and hits [start, stop) to one block; outcome as in update_brick."""
-    flags = scratch.flags[block * BLOCK_VOXELS : (block + 1) * BLOCK_VOXELS]
+    flags = all_flags[block * BLOCK_VOXELS : (block + 1) * BLOCK_VOXELS]
     words = flags.view(np.uint64)
     any_miss = np.uint64(0)
     for i in range(8):
@@ -262,7 +241,7 @@ def _update_block(shard, brick, block, start, stop, scratch, rules):
 
 
 @inlined
-def update_brick(shard, brick, hits, votes, scratch, rules):
+def update_brick(shard, brick, hits, votes, flags, scratch, rules):
     """Apply one brick's misses, hits and votes.
 
     Returns:
@@ -275,7 +254,7 @@ def update_brick(shard, brick, hits, votes, scratch, rules):
         stop = start
         while stop < hits and scratch.voxels[stop] >> 6 == block:
             stop += 1
-        one = _update_block(shard, brick, block, start, stop, scratch, rules)
+        one = _update_block(shard, brick, block, start, stop, flags, scratch, rules)
         refused |= one < 0
         outcome = max(outcome, one)
         start = stop
@@ -296,7 +275,7 @@ def update_shard(shard, number, cells, touched, sparse, window, entries, collect
     Args:
         shard: the shard.
         number: 0 or 1.
-        cells: (X·Y·Z,) uint8 window with FREE where rays passed.
+        cells: window of uint8 with FREE where rays passed, in the order of keys.cell_place.
         touched: (bricks of the window,) uint8, 1 where rays passed a brick, all 0 on return; only of a sparse window.
         sparse: whether `touched` says which bricks to look at.
         window: (6,) int64 lowest brick and number of bricks per axis.
@@ -309,33 +288,34 @@ def update_shard(shard, number, cells, touched, sparse, window, entries, collect
     """
     chain_entries(entries, collectors, number, heads)
     forget_ends(collectors[number], window)
-    ny, depth = window[4] * 8, window[5]
-    words, halves = cells.view(np.uint64), scratch.flags.view(np.uint32)
+    words, bits = cells.view(np.uint64), window_bits(window)
     for bx in range(window[3]):
         for by in range(window[4]):
             if brick_shard(bx + window[0], by + window[1]) != number:
                 continue
-            for bz in range(depth):
-                place = (bx * window[4] + by) * depth + bz
+            for bz in range(window[5]):
+                place = brick_place(bx, by, bz, bits)
                 head = heads[place]
                 if sparse:
                     if touched[place] == 0 and head < 0:
                         continue
                     touched[place] = 0
-                any_miss = _load_flags(words, (bx * 8 * ny + by * 8) * depth + bz, ny * depth, depth, halves)
-                if not any_miss:
-                    if head < 0:
-                        continue
-                    halves[:] = 0
+                any_miss = np.uint64(0)
+                for i in range(64 * place, 64 * place + 64):
+                    any_miss |= words[i]
+                if any_miss == 0 and head < 0:
+                    continue
+                flags = cells[place * BRICK_VOXELS : (place + 1) * BRICK_VOXELS]
                 hits, votes = 0, 0
                 if head >= 0:
                     heads[place] = -1
-                    hits, votes = elect_brick(head, entries, scratch, rules.num_classes)
-                key_x, key_y, key_z = bx + window[0], by + window[1], bz + window[2]
-                brick = find_or_add(shard, key_x, key_y, key_z, rules.limit)
+                    hits, votes = elect_brick(head, entries, flags, scratch, rules.num_classes)
+                brick = find_or_add(shard, bx + window[0], by + window[1], bz + window[2], rules.limit)
                 outcome = -1
                 if brick >= 0:
-                    outcome = update_brick(shard, brick, hits, votes, scratch, rules)
+                    outcome = update_brick(shard, brick, hits, votes, flags, scratch, rules)
+                if any_miss != 0:
+                    words[64 * place : 64 * place + 64] = 0
                 result[0] += hits
                 result[1] += 1
                 result[2] += outcome > 0

@@ -32,8 +32,6 @@ class Rules(NamedTuple):
 class Scratch(NamedTuple):
     """What one thread needs while it updates bricks."""
 
-    flags: np.ndarray
-    """(512,) uint8 window bytes of one brick."""
     heads: np.ndarray
     """(512,) int32 first entry of each voxel, -1 between bricks."""
     voxels: np.ndarray
@@ -59,7 +57,6 @@ class Scratch(NamedTuple):
 def make_scratch(num_classes: int) -> Scratch:
     """Scratch of one thread."""
     return Scratch(
-        np.zeros(BRICK_VOXELS, np.uint8),
         np.full(BRICK_VOXELS, -1, np.int32),
         np.zeros(BRICK_VOXELS, np.int64),
         np.zeros(BRICK_VOXELS, np.int64),

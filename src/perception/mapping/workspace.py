@@ -47,7 +47,7 @@ class Workspace:
     """Buffers for one scan at a time.
 
     Attributes:
-        cells: (≥ X·Y·Z,) uint8 window of zeros.
+        cells: uint8 window of zeros, in the order of keys.cell_place.
         touched: (≥ bricks of the window,) uint8 of zeros.
         heads: for each shard (≥ bricks of the window,) int32, all -1.
         entries: of both threads.
@@ -58,7 +58,7 @@ class Workspace:
 
     def __init__(self, num_classes: int) -> None:
         self.scratch = (make_scratch(num_classes), make_scratch(num_classes))
-        self.lanes = tuple((np.zeros((6, LANES)), np.zeros((5, LANES), np.int64)) for _ in range(2))
+        self.lanes = tuple((np.zeros((6, LANES)), np.zeros((8, LANES), np.int64)) for _ in range(2))
         self._make_window(0)
         self._make_entries(1)
 
