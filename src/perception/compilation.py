@@ -11,8 +11,11 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -46,13 +49,23 @@ def shared() -> Iterator[None]:
 
 
 def main() -> int:
-    """Compile what reads a map and what makes clouds; the second process runs this."""
+    """Compile what reads a map, makes clouds and draws; the second process runs this."""
     from perception import cloud, costmap, mapping
 
     costmap.warm_up_reading()
     mapping.warm_up_reading()
     cloud.warm_up()
+    _draw_something()
     return 0
+
+
+def _draw_something() -> None:
+    """Compile what draws voxels, and let matplotlib look for its fonts, which takes seconds the first time."""
+    from perception.evaluation.pictures import octree_pictures
+
+    cube = np.zeros((1, 3), np.float32), np.ones(1, np.float32), np.full(1, -1, np.int32)
+    with tempfile.TemporaryDirectory() as folder:
+        octree_pictures(Path(folder), cube, None, 1.0)
 
 
 def _marker() -> Path:
@@ -61,7 +74,7 @@ def _marker() -> Path:
 
     from perception.numba_cache import source_digest
 
-    return Path(numba.config.CACHE_DIR) / f"replay-{source_digest()}"  # pyright: ignore[reportPrivateImportUsage]
+    return Path(numba.config.CACHE_DIR) / f"replay-{source_digest()}"  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]
 
 
 def _source_folder() -> str:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,7 +121,7 @@ def test_command_records_folder_and_bag_and_names_what_is_wrong(tmp_path: Path, 
     assert (tmp_path / "b" / "b.mcap").is_file() and (tmp_path / "f" / "frame-000001.segm.png").is_file()
     capsys.readouterr()
     for arguments, message in [
-        (["castle", "--output", str(tmp_path / "x")], "expected house, boxes or a file"),
+        (["castle", "--output", str(tmp_path / "x")], "expected house, boxes, a file"),
         (["boxes", "--output", str(tmp_path / "f")], "new or empty"),
         (["boxes", "--output", str(tmp_path / "x"), "--size", "big"], "WIDTHxHEIGHT"),
         ([str(tmp_path / "none.world"), "--output", str(tmp_path / "x")], "cannot be read as SDF"),
@@ -136,3 +139,21 @@ def test_command_records_a_house_that_replays(furniture: Path, egl: None, tmp_pa
         frames = list(source)
     assert len(frames) == 2 and "CC" in (tmp_path / "house" / "ATTRIBUTION.txt").read_text()
     assert len(np.unique(frames[0].labels.labels)) >= 3
+
+
+def test_a_full_disk_ends_in_one_line_and_no_bag_that_looks_whole(tmp_path: Path):
+    # The kernel refuses to let a file grow, as a full disk does.
+    program = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+        "from perception.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = ["simulate", "boxes", "--frames", "20", "--size", "160x120", "--color", "raw"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command, "--output", str(tmp_path / "drive.mcap")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "File too large" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "drive" / "metadata.yaml").exists()
