@@ -21,13 +21,21 @@ from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
+from perception.ros.node_list import CAMERA_TOPICS, CAMERAS
+
+
 def play(context: LaunchContext) -> list[ExecuteProcess | RegisterEventHandler]:
-    """The player, which waits until the nodes listen, and the end some time after it."""
-    bag, rate, linger = (LaunchConfiguration(name).perform(context) for name in ("bag", "rate", "linger"))
-    player = ExecuteProcess(
-        cmd=[sys.executable, "-m", "perception", "play", bag, "--rate", rate, "--wait-for", "60"], output="screen"
-    )
-    end = TimerAction(period=float(linger), actions=[Shutdown(reason="the bag is over")])
+    """The player, which waits until the nodes listen to the camera, and the end some time after it."""
+    values = {
+        name: LaunchConfiguration(name).perform(context) for name in ("bag", "rate", "linger", "camera", *CAMERA_TOPICS)
+    }
+    command = [sys.executable, "-m", "perception", "play", values["bag"], "--rate", values["rate"], "--wait-for", "120"]
+    presets = dict(CAMERAS[values["camera"]])
+    for name in ("image", "depth"):
+        topic = values[name] or presets.get(name, name)
+        command += ["--wait-topic", topic if topic.startswith("/") else f"/{topic}"]
+    player = ExecuteProcess(cmd=command, output="screen")
+    end = TimerAction(period=float(values["linger"]), actions=[Shutdown(reason="the bag is over")])
     return [player, RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[end]))]
 
 

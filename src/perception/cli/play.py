@@ -31,6 +31,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--wait-for", type=float, default=0.0, metavar="SECONDS", help="wait so long for a subscriber of each topic"
     )
+    parser.add_argument(
+        "--wait-topic", action="append", default=[], metavar="TOPIC", help="of this topic alone; may be repeated"
+    )
     return parser
 
 
@@ -57,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         names=names,
         clock_rate=arguments.clock_rate,
         wait_s=arguments.wait_for,
+        wait_topics=tuple(arguments.wait_topic),
     )
     count = play(arguments.bag, options)
     print(f"{count} messages published")

@@ -35,7 +35,7 @@ from perception.ros.statistics import Statistics
 from perception.ros.transforms import TransformListener, WatchedTransforms
 from perception.ros.worker import FrameWorker
 
-EXIT_TIMEOUT_S = 1.0
+EXIT_TIMEOUT_S = 0.4
 """How long the end of the program waits for the frame that the worker is at."""
 STOP_TIMEOUT_S = 3.0
 """How long deactivation waits for it."""

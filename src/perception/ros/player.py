@@ -42,6 +42,7 @@ class PlayOptions:
         names: other names to publish topics under.
         clock_rate: messages of /clock per second of real time; 0 for none.
         wait_s: how long to wait until each topic has a subscriber.
+        wait_topics: topics of the bag that this counts for; empty for all that are published.
     """
 
     rate: float = 1.0
@@ -52,6 +53,7 @@ class PlayOptions:
     names: Mapping[str, str] = field(default_factory=dict)
     clock_rate: float = 100.0
     wait_s: float = 0.0
+    wait_topics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("rate", "start_s", "clock_rate", "wait_s"):
@@ -140,7 +142,8 @@ class _Player:
 
     def _wait_for_subscribers(self) -> None:
         deadline = time.monotonic() + self._options.wait_s
-        waiting = set(self._publishers)
+        wanted = self._options.wait_topics
+        waiting = {name for name in self._publishers if not wanted or name in wanted}
         while waiting and time.monotonic() < deadline:
             waiting = {name for name in waiting if not self._publishers[name].get_subscription_count()}
             time.sleep(0.05)
