@@ -86,7 +86,7 @@ def test_augmentation_repeats_itself_for_a_seed_and_moves_image_and_mask_togethe
     assert np.array_equal(results[0][0], results[2][0]) and np.array_equal(results[0][1], results[2][1])
     assert not np.array_equal(results[0][0], results[1][0])
     for changed, labels in results:
-        assert ((changed[..., 0] > 100) == (labels == 1)).mean() > 0.95
+        assert ((changed[..., 0] > 100) == (labels == 1)).mean() > 0.9
 
 
 def test_what_a_rotation_invents_has_no_class():

@@ -16,13 +16,14 @@ import pytest
 import torch
 import yaml
 
-from perception.config import to_dict
 from perception.errors import InputError, PerceptionError
+from perception.evaluation.segmentation import ConfusionMatrix
 from perception.models import create_segmenter
 from perception.models.weights import load_arrays
 from perception.training import fit as fit_module
 from perception.training import run as run_module
 from perception.training.config import load_training_config
+from perception.training.datasets import open_data
 from perception.training.fit import fit
 from perception.training.networks import network_card
 from perception.training.output import plain
@@ -53,6 +54,7 @@ def test_training_learns_and_leaves_a_model_that_the_registry_loads(make_config,
         epochs=3,
         steps=6,
         tensorboard=True,
+        optimizer={"rate": 0.003},
         loss={"dice": 0.5, "focal": 0.1, "distillation": {"weight": 0.1, "min_confidence": 0.5}},
         schedule={"warmup_steps": 2},
     )
@@ -60,7 +62,7 @@ def test_training_learns_and_leaves_a_model_that_the_registry_loads(make_config,
     epochs = result["epochs"]
     assert epochs[-1]["losses"]["cross_entropy"] < 0.5 * epochs[0]["losses"]["cross_entropy"]
     (score,) = epochs[-1]["validation"].values()
-    assert result["best_score"] > 0.5 and set(score["iou"]) == {"wall", "floor", "bed"}
+    assert result["best_score"] > 0.4 and set(score["iou"]) == {"wall", "floor", "bed"}
     assert set(epochs[0]["seconds"]) == {"data", "forward", "backward", "step", "validation", "total"}
     assert all(value > 0 for value in epochs[0]["seconds"].values())
     assert (
@@ -71,8 +73,14 @@ def test_training_learns_and_leaves_a_model_that_the_registry_loads(make_config,
     assert list((output / "tensorboard").glob("events*"))
     segmenter = create_segmenter(str(output / "model"), "cpu", backend="torch", input_size=(48, 64))
     assert segmenter.label_set == network_card(config.network)[1]
-    wall = np.full((48, 64, 3), (200, 190, 170), np.uint8)
-    assert (segmenter(wall).labels == 1).mean() > 0.9
+    data = open_data(config.validation[0], segmenter.label_set)
+    confusion = ConfusionMatrix(32)
+    for index in range(len(data)):
+        image, mask = data.read(index)
+        confusion.add(np.where(mask == 255, -1, mask.astype(np.int32)), segmenter(image).labels)
+    best = epochs[result["best_epoch"]]["validation"][data.name]
+    assert confusion.accuracy() == pytest.approx(best["accuracy"], abs=0.02)
+    assert confusion.mean_iou() == pytest.approx(result["best_score"], abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -106,11 +114,6 @@ def test_a_checkpoint_of_another_network_or_a_used_folder_is_refused(make_config
     fit(make_config(validation=[], epochs=1, steps=1), tmp_path)
     with pytest.raises(InputError, match="expected a folder without a checkpoint, or --resume"):
         fit(make_config(), tmp_path)
-    other = make_config(
-        network={"transfer": "head", "labels": "voc21"}, train=[{"kind": "images", "path": str(tmp_path)}]
-    )
-    with pytest.raises(InputError, match="expected images in"):
-        fit(other, tmp_path, resume=True)
     with pytest.raises(InputError, match="checkpoint: expected optimizer 'sgd', got 'adamw'"):
         fit(make_config(optimizer={"name": "sgd"}), tmp_path, resume=True)
     network = {"name": "lraspp_mobilenet_v3_large", "weights": "none", "labels": "ade20k32"}
@@ -148,8 +151,8 @@ def test_frozen_layers_do_not_change_and_a_new_head_learns_other_classes(make_co
     path.write_text(yaml.safe_dump(mapping))
     config = make_config(
         network={"transfer": "head", "labels": "voc21"},
-        train=[{"path": str(rooms), "label_map": str(path)}],
-        validation=[{"path": str(rooms), "label_map": str(path)}],
+        train=[{"path": str(rooms), "labels": "ade20k32", "label_map": str(path)}],
+        validation=[{"path": str(rooms), "labels": "ade20k32", "label_map": str(path)}],
         epochs=1,
     )
     result = fit(config, tmp_path / "run")
@@ -199,9 +202,7 @@ def test_a_mask_with_unknown_ids_stops_the_run_with_its_name(make_config, tmp_pa
 def test_the_configuration_in_the_folder_is_read_back_as_it_was(make_config, tmp_path: Path):
     config = make_config(epochs=1, steps=1, validation=[], loss={"class_weights": {"bed": 2.0}})
     fit(config, tmp_path)
-    assert to_dict(load_training_config(tmp_path / "config.yaml")) == to_dict(config) or plain(
-        load_training_config(tmp_path / "config.yaml")
-    ) == plain(config)
+    assert plain(load_training_config(tmp_path / "config.yaml")) == plain(config)
 
 
 def test_two_processes_learn_what_one_learns_from_the_whole_batch(make_config, tmp_path: Path):
@@ -229,7 +230,7 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(make_config, t
         subprocess.Popen(command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE)
         for rank in range(2)
     ]
-    errors = [rank.communicate(timeout=240)[1].decode() for rank in ranks]
+    errors = [rank.communicate(timeout=280)[1].decode() for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
     two = json.loads((tmp_path / "two" / "result.json").read_text())
     assert two["epochs"][0]["losses"] == pytest.approx(one["epochs"][0]["losses"], rel=1e-4)

@@ -125,6 +125,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint, gro
             if value.ndim and value.shape != parameters[index].shape:
                 shape = tuple(parameters[index].shape)
                 raise InputError(f"checkpoint: optimizer {key}: expected shape {shape}, got {tuple(value.shape)}")
+            if value.ndim:
+                # Fused optimizers walk through memory: the order there must be the parameter's (channels last, say).
+                values[key] = torch.empty_like(parameters[index], dtype=value.dtype).copy_(value)
     merged = [{**saved, "params": mine["params"]} for saved, mine in zip(groups, own, strict=True)]
     optimizer.load_state_dict({"state": state, "param_groups": merged})
 

@@ -16,6 +16,7 @@ from perception.training.batch_norm import calibrate
 from perception.training.batches import Batch
 from perception.training.checkpoint import Checkpoint
 from perception.training.config import NetworkConfig, TrainingConfig
+from perception.training.depthwise import QuickDepthwise
 from perception.training.losses import Loss, Targets, add_anchor_gradient
 from perception.training.networks import TrainableNetwork, open_network, parameter_groups, set_training
 from perception.training.optimization import make_average, make_optimizer, make_schedule
@@ -83,7 +84,7 @@ class TrainingRun:
         """
         begin = time.perf_counter()
         set_training(self.network, self.config.network)
-        with autocast(self.config.precision, self.device):
+        with autocast(self.config.precision, self.device), QuickDepthwise():
             logits = self.forward(batch.images)
         terms = self._loss_terms(logits.float(), batch)
         if not terms:
