@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from perception.cli import bench_model
 from perception.cli.replay import add_source_arguments, source_options
 from perception.config import PerceptionConfig
 from perception.errors import InputError
@@ -34,7 +35,11 @@ COLUMNS = (
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser = subparsers.add_parser("bench", help="measure speed", description=__doc__)
-    parser.add_argument("what", choices=("map", "ros"), help="map: insertion of scans; ros: latency of the live nodes")
+    parser.add_argument(
+        "what",
+        choices=("map", "model", "ros"),
+        help="map: insertion of scans; model: a network on its backends; ros: latency of the live nodes",
+    )
     parser.add_argument("--frames", help="folder or bag to take scans from; a synthetic room when absent")
     parser.add_argument("--resolution", type=float, nargs="+", default=[0.05, 0.02], help="edges of voxels, m")
     parser.add_argument("--max-range", type=float, default=5.0, help="longest ray, m; -1 for no limit")
@@ -47,11 +52,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=30.0, help="ros: frames per second of 640x480 pixels")
     parser.add_argument("--output", type=Path, help="folder for bench_map.json and bench_map.png")
     add_source_arguments(parser)
+    bench_model.add_arguments(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print the table."""
+    if arguments.what == "model":
+        return bench_model.run(arguments)
     if arguments.what == "ros":
         return _run_ros(arguments)
     from perception.mapping.benchmark import run_benchmark
@@ -102,7 +110,7 @@ def _scans(arguments: argparse.Namespace) -> tuple[list[Any], str, int]:
 
         scans = [BenchmarkScan(points, origin) for points, origin in synthetic_lidar_scans(arguments.count)]
         return scans, "synthetic LiDAR", 0
-    frames, name, truth = _frames(arguments)
+    frames, name, truth = open_frames(arguments)
     who = arguments.labels if arguments.labels != "auto" else "truth" if truth else "network"
     config = PerceptionConfig()
     pipeline = PerceptionPipeline.from_config(config) if who == "network" else PerceptionPipeline(config, None, truth)
@@ -118,7 +126,7 @@ def _scans(arguments: argparse.Namespace) -> tuple[list[Any], str, int]:
     return scans, name, pipeline.label_set.num_classes if pipeline.label_set and who != "none" else 0
 
 
-def _frames(arguments: argparse.Namespace) -> tuple[Iterator[Any], str, Any]:
+def open_frames(arguments: argparse.Namespace) -> tuple[Iterator[Any], str, Any]:
     """Frames, their name, and the label set of their truth."""
     if arguments.count < 1:
         raise InputError(f"--count: expected at least 1, got {arguments.count}")
