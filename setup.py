@@ -60,6 +60,14 @@ setup(
         "tracking": ["norfair-enough>=2.4"],
         # colcon test runs pytest only where it finds it here.
         "test": ["pytest", "pytest-timeout", "hypothesis"],
+        "training": [
+            "albumentations>=2.0,<3",
+            "pillow>=9",
+            "pycocotools>=2.0.8",
+            "tensorboard>=2.15",
+            "torch>=2.4",
+            "torchvision>=0.19",
+        ],
         "simulation": ["moderngl>=5.10", "pycollada>=0.8", "trimesh>=4.0"],
     },
     data_files=[

@@ -166,8 +166,8 @@ def coco_folder(folder: Path) -> Path:
     ]
     content = {
         "images": [
-            {"id": 5, "file_name": "images/one.jpg", "height": 10, "width": 10},
-            {"id": 6, "file_name": "images/empty.jpg", "height": 10, "width": 10},
+            {"id": 5, "file_name": "one.jpg", "height": 10, "width": 10},
+            {"id": 6, "file_name": "empty.jpg", "height": 10, "width": 10},
         ],
         "categories": [{"id": 62, "name": "chair"}, {"id": 65, "name": "bed"}],
         "annotations": annotations,
@@ -178,7 +178,9 @@ def coco_folder(folder: Path) -> Path:
 
 def test_coco_objects_are_painted_small_over_large_and_crowds_have_no_label(tmp_path: Path):
     pytest.importorskip("pycocotools")
-    config = DataConfig(kind="coco", path=str(coco_folder(tmp_path)), annotations="instances.json", unlabeled=[0])
+    config = DataConfig(
+        kind="coco", path=str(coco_folder(tmp_path)), annotations="instances.json", images="images", unlabeled=[0]
+    )
     data = open_data(config, ADE)
     assert len(data) == 1
     mask = data.read(0)[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -31,14 +32,22 @@ from perception.training.output import plain
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 
-class Stop(Exception):
-    """Ends a run from outside, as a power cut would."""
+class PowerCut(Exception):
+    """Ends a run from outside."""
 
 
-def stop_after(steps: int) -> Any:
+def cut_after(steps: int) -> Any:
     def report(step: int, _total: int, _figures: dict[str, Any]) -> None:
         if step == steps:
-            raise Stop
+            raise PowerCut
+
+    return report
+
+
+def press_control_c_after(steps: int) -> Any:
+    def report(step: int, _total: int, _figures: dict[str, Any]) -> None:
+        if step == steps:
+            os.kill(os.getpid(), signal.SIGINT)
 
     return report
 
@@ -91,12 +100,16 @@ def test_training_learns_and_leaves_a_model_that_the_registry_loads(make_config,
         {"optimizer": {"name": "adagrad"}, "schedule": {"name": "one_cycle"}, "average": {"name": "swa"}},
     ],
 )
-def test_a_run_that_was_cut_off_resumes_to_the_same_bits(make_config, tmp_path: Path, changes: dict[str, Any]):
-    config = make_config(**changes, validation=[], workers=0)
-    fit(config, tmp_path / "whole")
-    with pytest.raises(Stop):
-        fit(config, tmp_path / "cut", report=stop_after(3))
-    fit(config, tmp_path / "cut", resume=True)
+def test_an_interrupted_run_resumes_within_an_epoch_to_the_same_bits(
+    make_config, tmp_path: Path, changes: dict[str, Any]
+):
+    config = make_config(**changes, validation=[])
+    whole = fit(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, tmp_path / "cut", report=press_control_c_after(3))
+    assert json.loads((tmp_path / "cut" / "checkpoint.json").read_text())["progress"]["step"] == 3
+    resumed = fit(config, tmp_path / "cut", resume=True)
+    assert resumed["epochs"][1]["losses"] == whole["epochs"][1]["losses"]
     assert equal(tmp_path / "whole" / "last.safetensors", tmp_path / "cut" / "last.safetensors")
 
 
@@ -104,8 +117,8 @@ def test_dropout_and_batch_norm_of_torchvision_networks_resume_to_the_same_bits(
     network = {"name": "lraspp_mobilenet_v3_large", "weights": "none"}
     config = make_config(network=network, validation=[], epochs=2, steps=1)
     fit(config, tmp_path / "whole")
-    with pytest.raises(Stop):
-        fit(config, tmp_path / "cut", report=stop_after(2))
+    with pytest.raises(PowerCut):
+        fit(config, tmp_path / "cut", report=cut_after(2))
     fit(config, tmp_path / "cut", resume=True)
     assert equal(tmp_path / "whole" / "last.safetensors", tmp_path / "cut" / "last.safetensors")
 

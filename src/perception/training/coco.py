@@ -44,7 +44,7 @@ def coco_items(config: DataConfig, folders: Sequence[Path], name: str) -> CocoDa
         if not file or Path(file).is_absolute() or ".." in Path(file).parts:
             raise InputError(f"{config.annotations}: expected names of files below {folder}, got {file!r}")
         if coco.imgToAnns[number]:
-            items.append(Item(folder / file, int(number)))
+            items.append(Item(folder / config.images / file, int(number)))
     return items, labels, partial(paint, coco)
 
 

@@ -30,6 +30,7 @@ class DataConfig(Checked):
     files: str = param("", "Pattern of the images below the folder; empty takes the kind's own")
     masks: str = param("", "masks: folder of the masks, named as the images, if it is another one")
     annotations: str = param("", "coco: JSON file of the annotations, relative to the folder")
+    images: str = param("", "coco: folder of the images, relative to the folder")
     split: str = param("train", "voc: name of the list in ImageSets/Segmentation")
     labels: str = param("", "Label set of the masks: a shipped one or a YAML file; empty takes the data set's own")
     label_map: str = param("", "YAML file that maps classes of the masks to classes of the network; empty: by name")

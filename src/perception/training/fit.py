@@ -25,6 +25,7 @@ from perception.training.output import Output
 from perception.training.processes import Processes, join_processes, leave_processes
 from perception.training.progress import StepResult
 from perception.training.run import NotFiniteError, TrainingRun
+from perception.training.stopping import StopRequest
 
 CALIBRATION_BATCHES = 8
 STATISTICS_BATCHES = 32
@@ -89,6 +90,7 @@ class Fit:
         self.state = TrainingRun(config, device, self.steps_per_epoch, processes, self._calibration(resume))
         if resume:
             self.state.restore(load_checkpoint(output))
+        self._saved_at = time.monotonic()
         self.output = Output(output, config, self.state.progress.step) if processes.is_first else None
 
     def _check_names(self) -> None:
@@ -102,28 +104,33 @@ class Fit:
         return self.config.epochs * self.steps_per_epoch
 
     def run(self, report: Report | None = None) -> dict[str, Any]:
-        """All epochs that are left; returns the result."""
+        """All epochs that are left; returns the result.
+
+        Raises:
+            KeyboardInterrupt: SIGINT or SIGTERM came; the step was finished and saved.
+        """
         progress = self.state.progress
         batches = self._batches(range(progress.step, self.total_steps))
-        saved = time.monotonic()
         try:
-            while progress.step < self.total_steps and not self._has_waited_long_enough():
-                result = self._next_step(batches)
-                if report and self.processes.is_first:
-                    report(progress.step, self.total_steps, self._shown(result))
-                if progress.step % self.steps_per_epoch == 0:
-                    self._end_epoch(progress.step // self.steps_per_epoch - 1)
-                    saved = time.monotonic()
-                elif self.config.checkpoint_minutes and time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
-                    self.save()
-                    saved = time.monotonic()
-        except KeyboardInterrupt:
-            self.save()
-            raise
+            with StopRequest() as stop:
+                while progress.step < self.total_steps and not self._has_waited_long_enough():
+                    result = self._next_step(batches)
+                    if report and self.processes.is_first:
+                        report(progress.step, self.total_steps, self._shown(result))
+                    if progress.step % self.steps_per_epoch == 0:
+                        self._end_epoch(progress.step // self.steps_per_epoch - 1)
+                    elif stop.asked or self._is_time_to_save():
+                        self.save()
+                    if stop.asked:
+                        raise KeyboardInterrupt
         finally:
             if self.output:
                 self.output.close()
         return self._finish()
+
+    def _is_time_to_save(self) -> bool:
+        minutes = self.config.checkpoint_minutes
+        return minutes > 0 and time.monotonic() - self._saved_at > 60 * minutes
 
     def _next_step(self, batches: Iterator[Batch]) -> StepResult:
         begin = time.perf_counter()
@@ -199,6 +206,7 @@ class Fit:
 
     def save(self) -> None:
         """Write a checkpoint and the figures so far."""
+        self._saved_at = time.monotonic()
         if self.output:
             save_checkpoint(self.output.folder, self.state.checkpoint(), self.state.progress.step)
             self.output.write_result(self.state.progress)
