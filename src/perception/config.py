@@ -222,9 +222,7 @@ class OctomapServerConfig(Checked):
     min_y_size: float = param(0.0, "Least extent of projected_map along y, m", 0.0, 10000.0)
     filter_speckles: bool = param(False, "Neither show nor project occupied voxels without an occupied neighbor")
     use_height_map: bool = param(False, "Color the markers by height, also those with a class")
-    colored_map: bool = param(
-        False, "Without effect, for octomap_server's users: what has a class always has its color"
-    )
+    colored_map: bool = param(False, "A map without classes takes the colors of the clouds (rgb)")
     color_factor: float = param(0.8, "Share of the color circle that heights run through", 0.0, 1.0)
     color: MarkerColorConfig = section(MarkerColorConfig)
     color_free: FreeColorConfig = section(FreeColorConfig)

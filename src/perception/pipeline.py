@@ -164,8 +164,8 @@ def registered(frame: Frame) -> Frame:
     return replace(frame, **changes) if changes else frame
 
 
-def create_tree(config: OctomapConfig, label_set: LabelSet | None) -> SemanticOcTree:
-    """The octree that a configuration asks for."""
+def create_tree(config: OctomapConfig, label_set: Any) -> SemanticOcTree:
+    """The octree that a configuration asks for; ``label_set`` tells the number of classes and how they fade."""
     from perception.mapping import SemanticOcTree
 
     return SemanticOcTree(

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("octomap_msgs", reason="needs the message packages of src/ros_msgs")
 
-from cloud_bench import EAGER, Robot
+from cloud_bench import EAGER, HEIGHT, Robot, at
 from geometry_msgs.msg import Point
 from nav_msgs.msg import OccupancyGrid
 from octomap_msgs.msg import Octomap
@@ -23,8 +23,10 @@ from sensor_msgs.msg import PointCloud2, PointField
 from visualization_msgs.msg import MarkerArray
 
 from perception.ros.cloud_filters import no_return_ends
-from perception.ros.conversions import make_header
+from perception.ros.conversions import labeled_cloud_to_point_cloud2, make_header
+from perception.ros.map_conversions import octomap_to_bytes
 from perception.ros.octomap_node import OctomapNode
+from perception.types import LabeledCloud
 
 pytestmark = pytest.mark.timeout(900)
 HIT = np.array([(2.05, 0.05, 0.55)], np.float32)
@@ -81,7 +83,7 @@ def test_sensor_model_hit_miss_and_clamping_at_the_start_and_at_run_time(bench):
     assert log_odds(node, *HIT[0]) == pytest.approx(logit(0.85), rel=1e-5)
     assert log_odds(node, 1.05, 0.05, 0.55) == pytest.approx(logit(0.25), rel=1e-5)
     refused = node.set_parameters([Parameter("sensor_model.hit", value=0.3)])[0]
-    assert not refused.successful and "0.5 to 0.999" in refused.reason
+    assert not refused.successful and "0.5, Max: 0.999" in refused.reason
     assert node.pipeline.tree.sensor_model.hit == 0.7
 
 
@@ -134,7 +136,7 @@ def test_max_depth_heights_and_sizes_shape_what_is_shown_and_projected(bench):
     change(node, max_depth=16, min_x_size=10.0, min_y_size=8.0)
     bench.spin_until(lambda: (grids[-1].info.width, grids[-1].info.height) == (100, 80))
     refused = node.set_parameters([Parameter("max_depth", value=17)])[0]
-    assert not refused.successful and "1 to 16" in refused.reason
+    assert not refused.successful and "Max: 16" in refused.reason
 
 
 def test_speckle_filter_hides_a_single_voxel_and_keeps_the_tower(bench):
@@ -249,7 +251,7 @@ def test_pixels_without_return_clear_as_no_return_says(bench, no_return, expecte
     node, robot = start(bench, no_return=no_return, sensor_model__max_range=2.0)
     depth = np.full((12, 16), 1.0)
     depth[6, 3], depth[2, 12] = np.inf, np.nan
-    stamp_ns = robot.send(HIT) + 1
+    stamp_ns = robot.send(HIT)
     robot.clouds.publish(organized(16, 12, depth, stamp_ns))
     bench.spin_until(lambda: node.statistics.snapshot().processed == 2)
     seen = []
@@ -275,3 +277,31 @@ def test_maps_are_serialized_at_the_rate_asked_for_and_not_once_a_scan(bench):
         last = robot.send(HIT)
     assert len(full) <= 3
     newest(bench, full, last)
+
+
+def test_colored_map_takes_the_colors_of_clouds_without_classes(bench):
+    node, robot = start(bench, colored_map=True)
+    full, cells = (
+        bench.collect(Octomap, "octomap_full", LATCHED),
+        bench.collect(MarkerArray, "occupied_cells_vis_array"),
+    )
+    ones = np.ones(len(TOWER), np.float32)
+    colors = np.array([(200, 40, 90)] * 3 + [(255, 255, 255)], np.uint8)
+    stamp_ns = robot.send(TOWER)
+    assert newest(bench, full, stamp_ns).id == "ColorOcTree"
+    inside = (at(0.05, 0.05) @ at(0, 0, HEIGHT)).inverse().apply(TOWER)
+    none = np.full(len(TOWER), -1, np.int32)
+    for _ in range(2):
+        robot.send(TOWER)
+        robot.clouds.publish(
+            labeled_cloud_to_point_cloud2(
+                LabeledCloud(inside, colors, none, ones, np.zeros((0, 3), np.float32), none, stamp_ns, "lidar")
+            )
+        )
+    bench.spin_until(lambda: node.statistics.snapshot().processed == 5)
+    bench.spin_until(lambda: bytes((204, 44, 92)) in octomap_to_bytes(full[-1]).tobytes())
+    assert bytes((252, 252, 252)) in octomap_to_bytes(full[-1]).tobytes(), "not white, which means no color"
+    bench.spin_until(lambda: cells and any(c.r > 0.7 for m in cells[-1].markers for c in m.colors))
+    assert cubes(cells[-1]) == {"map": 4}
+    refused = node.set_parameters([Parameter("colored_map", value=False)])[0]
+    assert not refused.successful and "fixed while" in refused.reason

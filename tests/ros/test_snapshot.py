@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("octomap_msgs", reason="needs the message packages of src/ros_msgs")
 
 import cv2
 from cloud_bench import EAGER, LABELS, Robot, box, floor_with_rug, scene
+from rclpy.qos import DurabilityPolicy
 from ros_bench import Bench
 
 from perception.ros.octomap_node import OctomapNode
@@ -50,3 +53,21 @@ def test_pictures_show_classes_costs_and_the_legend(bench, tmp_path):
             assert np.abs(shown - color).max(axis=1).min() <= 1, (name, picture)
     assert (25, 20, 30) in colors_in(tmp_path / "semantic_costmap.png"), "something is lethal"
     assert (25, 20, 30) in colors_in(tmp_path / "keepout_filter_mask.png")
+
+
+def test_rviz_shows_every_map_topic_with_a_profile_that_matches(bench):
+    document = yaml.safe_load((Path(__file__).resolve().parents[2] / "config" / "perception.rviz").read_text())
+    shown = {}
+    for display in document["Visualization Manager"]["Displays"]:
+        for key in ("Topic", "Update Topic"):
+            if key in display:
+                shown[display[key]["Value"].lstrip("/")] = display[key]
+    node = bench.add(OctomapNode, **EAGER)
+    assert node.trigger_configure().name == "SUCCESS"
+    hidden = {"octomap_binary", "parameter_events", "rosout", "diagnostics", "keepout_filter_info", "speed_filter_info"}
+    published = {publisher.topic.lstrip("/"): publisher.qos_profile for publisher in node.publishers}
+    published = {name: qos for name, qos in published.items() if name not in hidden and "octomap_node" not in name}
+    assert {name for name in published if not name.startswith("bond")} <= set(shown)
+    for name, qos in published.items():
+        if shown.get(name, {}).get("Durability Policy") == "Transient Local":
+            assert qos.durability == DurabilityPolicy.TRANSIENT_LOCAL, name

@@ -157,7 +157,7 @@ class DistanceOutput:
 
     def __init__(self, node: PerceptionNode, latched: bool, wake: Callable[[], None]) -> None:
         self._publisher = node.advertise(PointCloud2, "distance_field", latched_qos(latched), wake)
-        self._sent: CostGrid | None = None
+        self._sent: tuple[CostGrid, float] | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -168,11 +168,12 @@ class DistanceOutput:
         """Publish the distances where the grid is another."""
         from perception.costmap import distance_field, known_cells
 
-        if not self.is_wanted or (self._sent is not None and same_grid(self._sent, grid)):
+        sent = self._sent
+        if not self.is_wanted or (sent is not None and sent[1] == max_distance and same_grid(sent[0], grid)):
             return
         centers, distances = known_cells(grid, distance_field(grid, max_distance))
         self._publisher.publish(values_to_point_cloud2(centers, distances, frame_id, stamp_ns))
-        self._sent = grid
+        self._sent = grid, max_distance
 
 
 def united(first: Box | None, second: Box | None) -> Box | None:

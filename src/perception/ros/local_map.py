@@ -72,6 +72,7 @@ class LocalMap:
         self._tree: SemanticOcTree | None = None
         self._projector: CostmapProjector | None = None
         self._made_for: tuple[Any, ...] = ()
+        self._asked: tuple[Any, ...] = (None, None, None)
         self._unlabeled = 0
         self._decayed_ns = 0
         self._center: tuple[float, float] | None = None
@@ -135,6 +136,10 @@ class LocalMap:
         from perception.costmap import CostmapProjector
         from perception.mapping import SemanticOcTree
 
+        asked = (config, pipeline_config, label_set)
+        if self._tree is not None and all(now is then for now, then in zip(asked, self._asked, strict=True)):
+            return
+        self._asked = asked
         ids = None if label_set is None else tuple((label.id, label.name) for label in label_set.classes)
         octomap = pipeline_config.octomap
         made_for = (config.resolution, config.size, config.decay_time, octomap.labels_per_voxel, ids)

@@ -65,7 +65,7 @@ class FilterMaskConfig(Checked):
 
 @dataclass(frozen=True)
 class LocalMapConfig(Checked):
-    """A second map for the controller, which follows the robot and forgets; made when semantic_costmap_local is subscribed."""
+    """A second map for the controller: follows the robot, forgets; made while semantic_costmap_local is subscribed."""
 
     enabled: bool = param(True, "Offer semantic_costmap_local")
     frame_id: str = param("odom", "Frame that never jumps")

@@ -22,9 +22,10 @@ from perception.ros.local_map import LocalMap, SensorPoints
 from perception.ros.map_jump import JumpWatch
 from perception.ros.map_outputs import MapOutputs, octomap_message
 from perception.ros.map_services import MapServices
-from perception.ros.map_storage import Autosave, read_map, write_map
+from perception.ros.map_storage import Autosave, configured_path, read_map, write_map
 from perception.ros.node import PerceptionNode
 from perception.ros.parameters import CLASS_PREFIX, COST_SUFFIX
+from perception.ros.voxel_colors import ColorPalette
 from perception.types import LabeledCloud
 
 MAP_GROUPS = ("octomap", "server", "costmap", "grid", "filters", "local_map", "output", "jump")
@@ -45,6 +46,7 @@ class MapNode(PerceptionNode):
         self._dropped_points = 0
         self._paused = ""
         self._autosave: Autosave | None = None
+        self.palette: ColorPalette | None = None
         super().__init__(name, **node_arguments)
 
     # Hooks of subclasses.
@@ -133,7 +135,7 @@ class MapNode(PerceptionNode):
                 with tempfile.TemporaryDirectory() as folder:
                     path = Path(folder) / "map.ot"
                     before.tree.write(path)
-                    pipeline.tree, _ = read_map(path, pipeline, self.frame_id)
+                    pipeline.tree, _ = read_map(path, pipeline, self.frame_id, self.palette)
                 pipeline.projector = create_projector(pipeline.tree, pipeline.label_set, pipeline.config)
             self.use_pipeline(pipeline)
             self._outputs.changed()
@@ -165,6 +167,8 @@ class MapNode(PerceptionNode):
         self._publish()
         pipeline = self.pipeline
         if scan is not None and pipeline is not None:
+            if self.palette is not None:
+                scan = replace(scan, labels=None, confidence=None)  # pyright: ignore[reportArgumentType]
             full_period_s = self._output.costmap_full_period
             base = self.base_frame_id
             self._local_map.take(scan, self._local, pipeline.config, pipeline.label_set, base, full_period_s)
@@ -225,7 +229,7 @@ class MapNode(PerceptionNode):
         with self.lock:
             if self.pipeline is None:
                 return None
-            tree, label_set = self.pipeline.tree, self.pipeline.label_set
+            tree, label_set = self.pipeline.tree, self.pipeline.label_set or self.palette
             return octomap_message(tree, label_set, binary, self.frame_id, self._stamp_ns or 0)
 
     def clear_box(self, low: tuple[float, float, float], high: tuple[float, float, float]) -> str:
@@ -259,11 +263,11 @@ class MapNode(PerceptionNode):
 
     def save_configured_map(self) -> str:
         """Save to ``save_path``, else ``octomap_path``."""
-        return self.save_map(self._path(self._output.save_path))
+        return self.save_map(configured_path(self._output.save_path or self._server.octomap_path))
 
     def load_configured_map(self) -> str:
         """Load ``octomap_path``."""
-        return self.load_map(self._path(""))
+        return self.load_map(configured_path(self._server.octomap_path))
 
     def save_map(self, path: Path) -> str:
         """Save the map as .ot, with labels and its frame, or .bt.
@@ -279,7 +283,7 @@ class MapNode(PerceptionNode):
         Raises:
             PerceptionError: the file cannot be read or is not of this frame and these classes; the map stays.
         """
-        tree, label_set = read_map(path, self._pipeline(), self.frame_id)
+        tree, label_set = read_map(path, self._pipeline(), self.frame_id, self.palette)
         with self.lock:
             pipeline = self._pipeline()
             asked = pipeline.config.octomap.resolution
@@ -314,7 +318,8 @@ class MapNode(PerceptionNode):
                 return
             if now >= self._map_due:
                 self._map_due = now + 1 / self._output.map_publish_rate
-                self._outputs.publish(pipeline.tree, self._server, pipeline.label_set, self.frame_id, self._stamp_ns)
+                label_set = pipeline.label_set or self.palette
+                self._outputs.publish(pipeline.tree, self._server, label_set, self.frame_id, self._stamp_ns)
             self._publish_costs(pipeline, self._stamp_ns, now)
 
     def _publish_costs(self, pipeline: PerceptionPipeline, stamp_ns: int, now: float) -> None:
@@ -357,12 +362,6 @@ class MapNode(PerceptionNode):
         autosave, self._autosave = self._autosave, None
         if autosave is not None and self.pipeline is not None:
             autosave.finish()
-
-    def _path(self, first: str) -> Path:
-        text = first or self._server.octomap_path
-        if not text:
-            raise InputError("map file: expected parameter octomap_path, or save_path to save, to name it, got none")
-        return Path(text).expanduser()
 
     # Small things.
 

@@ -21,13 +21,14 @@ from perception.ros.map_conversions import cost_grid_to_occupancy_grid, octree_b
 from perception.ros.map_view import MapView, rgb_of
 from perception.ros.markers import serialize_cubes
 from perception.ros.node import latched_qos
+from perception.ros.voxel_colors import ColorPalette
 
 if TYPE_CHECKING:
     from perception.ros.node import PerceptionNode
 
 
 def octomap_message(
-    tree: SemanticOcTree, label_set: LabelSet | None, binary: bool, frame_id: str, stamp_ns: int
+    tree: SemanticOcTree, label_set: LabelSet | ColorPalette | None, binary: bool, frame_id: str, stamp_ns: int
 ) -> Any:
     """The map as octomap_msgs/Octomap: an OcTree, or for the full one of a labeled map a ColorOcTree."""
     tree_type, data = tree.octomap_data(binary, label_set)
@@ -69,12 +70,13 @@ class MapOutputs:
         self,
         tree: SemanticOcTree,
         config: OctomapServerConfig,
-        label_set: LabelSet | None,
+        label_set: LabelSet | ColorPalette | None,
         frame_id: str,
         stamp_ns: int,
     ) -> None:
         """Publish every topic that is out of date and has a subscriber; no map before the first change."""
-        self._publish_legend(label_set, frame_id, stamp_ns)
+        if isinstance(label_set, LabelSet):
+            self._publish_legend(label_set, frame_id, stamp_ns)
         if self.version == 0:
             return
         view = MapView(tree, config, label_set)
@@ -85,8 +87,8 @@ class MapOutputs:
             publisher.publish(build(view, frame_id, stamp_ns))
             self._published[name] = self.version
 
-    def _publish_legend(self, label_set: LabelSet | None, frame_id: str, stamp_ns: int) -> None:
-        if label_set is None or label_set is self._legend_of or not self._legend.get_subscription_count():
+    def _publish_legend(self, label_set: LabelSet, frame_id: str, stamp_ns: int) -> None:
+        if label_set is self._legend_of or not self._legend.get_subscription_count():
             return
         self._legend.publish(array_to_image(legend_picture(label_set), "rgb8", frame_id, stamp_ns))
         self._legend_of = label_set
@@ -121,6 +123,6 @@ def _centers(view: MapView, frame_id: str, stamp_ns: int) -> Any:
     centers = view.leaves.centers[view.occupied]
     if view.label_set is None:
         return points_to_point_cloud2(centers, frame_id, stamp_ns)
-    labels = view.leaves.labels[view.occupied]
+    labels = view.leaves.labels[view.occupied] if isinstance(view.label_set, LabelSet) else np.full(len(centers), -1)
     records = encode_labeled_points(centers, view.occupied_colors(), labels, (labels >= 0).astype(np.float32))
     return records_to_point_cloud2(records, frame_id, stamp_ns)

@@ -13,10 +13,18 @@ from perception.errors import InputError, PerceptionError
 from perception.labels import LabelSet
 from perception.mapping import SemanticOcTree
 from perception.pipeline import PerceptionPipeline
+from perception.ros.voxel_colors import ColorPalette
 
 SUFFIXES = (".ot", ".bt")
 FORMAT_VERSION = 1
 """Of the metadata in our .ot files."""
+
+
+def configured_path(text: str) -> Path:
+    """The file that a parameter names; raises InputError when it names none."""
+    if not text:
+        raise InputError("map file: expected parameter octomap_path, or save_path to save, to name it, got none")
+    return Path(text).expanduser()
 
 
 def write_map(pipeline: PerceptionPipeline, path: Path, frame_id: str, stamp_ns: int | None) -> str:
@@ -35,13 +43,16 @@ def write_map(pipeline: PerceptionPipeline, path: Path, frame_id: str, stamp_ns:
     return f"{pipeline.tree.known_voxels()} voxels saved to {path}"
 
 
-def read_map(path: Path, pipeline: PerceptionPipeline, frame_id: str) -> tuple[SemanticOcTree, LabelSet | None]:
+def read_map(
+    path: Path, pipeline: PerceptionPipeline, frame_id: str, palette: ColorPalette | None = None
+) -> tuple[SemanticOcTree, LabelSet | None]:
     """A map file for a node's configuration, and the classes it counts in.
 
     Args:
         path: the file.
         pipeline: gives sensor model, bounds and, where it has them, the classes.
         frame_id: of the node's map.
+        palette: colors that the map takes as its classes, or None.
 
     Returns:
         The map, and the pipeline's label set or, where that has none, the file's.
@@ -49,7 +60,7 @@ def read_map(path: Path, pipeline: PerceptionPipeline, frame_id: str) -> tuple[S
     Raises:
         PerceptionError: the file cannot be read, is of another frame, or its classes are not the node's.
     """
-    tree = SemanticOcTree.read(path, **_tree_options(pipeline))
+    tree = SemanticOcTree.read(path, **_tree_options(pipeline, pipeline.label_set or palette))
     of_file = str(tree.metadata.get("frame_id") or frame_id)
     if of_file != frame_id:
         raise InputError(f"{path}: its map is in frame {of_file!r}, this node maps in {frame_id!r}")
@@ -73,9 +84,9 @@ def _label_set_of(path: Path, metadata: Mapping[str, Any], known: LabelSet | Non
     return known
 
 
-def _tree_options(pipeline: PerceptionPipeline) -> dict[str, Any]:
+def _tree_options(pipeline: PerceptionPipeline, label_set: LabelSet | ColorPalette | None) -> dict[str, Any]:
     """What a map that is read takes from the configuration, in place of its file's."""
-    config, label_set = pipeline.config.octomap, pipeline.label_set
+    config = pipeline.config.octomap
     options: dict[str, Any] = {
         "sensor_model": config.sensor_model,
         "labels_per_voxel": config.labels_per_voxel,

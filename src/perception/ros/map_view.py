@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from perception.config import MarkerColorConfig, OctomapServerConfig
 from perception.labels import LabelSet
 from perception.mapping import OctreeLeaves, SemanticOcTree
+from perception.ros.voxel_colors import ColorPalette
 from perception.types import CostGrid
 
 OCCUPIED, FREE, UNKNOWN = 100, 0, -1
@@ -27,12 +28,12 @@ class MapView:
     Args:
         tree: the map.
         config: depth, limits and colors.
-        label_set: colors of the classes; None for a map without labels.
+        label_set: colors of the classes, or colors that clouds brought; None for a map without either.
     """
 
     tree: SemanticOcTree
     config: OctomapServerConfig
-    label_set: LabelSet | None
+    label_set: LabelSet | ColorPalette | None
 
     @cached_property
     def leaves(self) -> OctreeLeaves:
@@ -70,7 +71,7 @@ class MapView:
     def class_groups(self) -> tuple[NDArray[np.int64], list[str]]:
         """Group of each occupied leaf and names of the groups: "map" for those without a class, then the classes."""
         labels = self.leaves.labels[self.occupied].astype(np.int64)
-        if self.label_set is None:
+        if self.label_set is None or isinstance(self.label_set, ColorPalette):
             return np.zeros(len(labels), np.int64), ["map"]
         names = ["map", *(self.label_set.name_of(number) for number in range(self.label_set.num_classes))]
         return np.where(labels < self.label_set.num_classes, labels, -1) + 1, names

@@ -7,9 +7,10 @@ from typing import Any
 
 from perception.config import PerceptionConfig
 from perception.labels import LabelSet
-from perception.pipeline import PerceptionPipeline
+from perception.pipeline import PerceptionPipeline, create_projector, create_tree
 from perception.ros.node import run_node
 from perception.ros.sensor_node import SENSOR_GROUPS, SensorNode
+from perception.ros.voxel_colors import ColorPalette
 
 
 class OctomapNode(SensorNode):
@@ -29,12 +30,18 @@ class OctomapNode(SensorNode):
     def make_pipeline(self, config: PerceptionConfig) -> PerceptionPipeline:
         """An empty map; its classes come by parameter, or later by label_info."""
         name = self.parameters.config("label_input").label_set
-        return PerceptionPipeline(config, None, LabelSet.load(name) if name else None)
+        pipeline = PerceptionPipeline(config, None, LabelSet.load(name) if name else None)
+        self.palette = ColorPalette() if self.parameters.config("server").colored_map and not name else None
+        if self.palette is not None:
+            pipeline.tree = create_tree(config.octomap, self.palette)
+            pipeline.projector = create_projector(pipeline.tree, None, config)
+        return pipeline
 
     def start(self) -> None:
         """Listen to clouds."""
         super().start()
-        self.listen_to_label_info()
+        if self.palette is None:
+            self.listen_to_label_info()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -82,7 +82,8 @@ class SensorNode(MapNode):
         cloud, free = decode_cloud(frame, needs, self._cloud_input, max_range)
         with self.lock:
             pipeline = self.admit(frame.stamp_ns)
-            labeled = pipeline.label_set is not None
+            cloud = cloud if self.palette is None else self.palette.label(cloud)
+            labeled = pipeline.label_set is not None or self.palette is not None
             if cloud.labels is not None and not labeled and (cloud.labels >= 0).any():
                 raise FrameDroppedError("no_label_info", "a labeled cloud came before label_info")
             with pipeline.timer.measure("filter"):
