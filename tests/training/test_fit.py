@@ -23,6 +23,7 @@ from perception.models import create_segmenter
 from perception.models.weights import load_arrays
 from perception.training import fit as fit_module
 from perception.training import run as run_module
+from perception.training.batches import Batch
 from perception.training.config import load_training_config
 from perception.training.datasets import open_data
 from perception.training.fit import fit
@@ -129,6 +130,8 @@ def test_a_checkpoint_of_another_network_or_a_used_folder_is_refused(make_config
         fit(make_config(), tmp_path)
     with pytest.raises(InputError, match="checkpoint: expected optimizer 'sgd', got 'adamw'"):
         fit(make_config(optimizer={"name": "sgd"}), tmp_path, resume=True)
+    with pytest.raises(InputError, match="checkpoint: expected epochs 7, got 1"):
+        fit(make_config(epochs=7, steps=1), tmp_path, resume=True)
     network = {"name": "lraspp_mobilenet_v3_large", "weights": "none", "labels": "ade20k32"}
     with pytest.raises(InputError, match="checkpoint: expected network 'lraspp_mobilenet_v3_large'"):
         fit(make_config(network=network), tmp_path, resume=True)
@@ -150,6 +153,27 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     assert json.loads((tmp_path / "checkpoint.json").read_text())["progress"]["step"] == 2
     monkeypatch.undo()
     assert fit(config, tmp_path, resume=True)["steps"] == 3
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weights(make_config, tmp_path: Path):
+    config = make_config(validation=[], epochs=1, steps=1)
+    run = run_module.TrainingRun(config, torch.device("cpu"), 1)
+    run.loss = lambda logits, targets: {"cross_entropy": torch.sqrt((logits * 0).sum())}  # type: ignore[assignment]
+    before = [value.clone() for value in run.network.parameters()]
+    images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    batch = Batch(images, images[:, 0], torch.ones(1), torch.ones(1))
+    with pytest.raises(run_module.NotFiniteError, match="the gradient is not finite in step 1"):
+        run.step(batch)
+    assert all(torch.equal(one, other) for one, other in zip(before, run.network.parameters(), strict=True))
+
+
+def test_the_average_is_evaluated_as_soon_as_it_begins(make_config):
+    config = make_config(average={"name": "swa", "start_epoch": 1}, validation=[])
+    run = run_module.TrainingRun(config, torch.device("cpu"), 2)
+    run.update_average(0)
+    assert run.result is run.network
+    run.update_average(1)
+    assert run.average is not None and run.result is run.average.module
 
 
 def test_patience_stops_a_run_that_gets_no_better(make_config, tmp_path: Path):

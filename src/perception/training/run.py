@@ -6,9 +6,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from perception.errors import InputError, PerceptionError
 from perception.training import checkpoint as storage
@@ -26,7 +28,7 @@ from perception.training.progress import Progress, StepResult
 
 
 class NotFiniteError(PerceptionError):
-    """The loss became NaN or infinite."""
+    """The loss or its gradient became NaN or infinite."""
 
 
 class TrainingRun:
@@ -52,6 +54,7 @@ class TrainingRun:
         self.processes = processes or Processes()
         self.config = config
         self.device = device
+        self.steps_per_epoch = steps_per_epoch
         self.progress = Progress()
         self.network = open_network(config.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         calibrate(self.network, (images.to(device) for images in calibration))
@@ -69,18 +72,19 @@ class TrainingRun:
 
     @property
     def result(self) -> TrainableNetwork:
-        """The network that is evaluated and kept: the average where there is one."""
-        if self.average is None:
-            return self.network
-        averaged = self.average.module
-        assert isinstance(averaged, TrainableNetwork)
-        return averaged
+        """The network that is evaluated and kept: the average as soon as it holds something."""
+        return self._averaged(self.average) if self.average is not None and self.average.n_averaged else self.network
+
+    @staticmethod
+    def _averaged(average: AveragedModel) -> TrainableNetwork:
+        assert isinstance(average.module, TrainableNetwork)
+        return average.module
 
     def step(self, batch: Batch) -> StepResult:
         """Learn from a batch on the device.
 
         Raises:
-            NotFiniteError: the loss is NaN or infinite; this step changed nothing.
+            NotFiniteError: the loss or its gradient is NaN or infinite; this step changed no weights.
         """
         begin = time.perf_counter()
         set_training(self.network, self.config.network)
@@ -125,8 +129,10 @@ class TrainingRun:
         self.scaler.unscale_(self.optimizer)
         if self._anchor:
             add_anchor_gradient(self.trained, self._anchor, self.config.loss.l2_sp)
-        if self.config.optimizer.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.trained, self.config.optimizer.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, self.config.optimizer.clip_norm or math.inf)
+        # With float16 the scaler leaves such a step out, and tries a smaller scale.
+        if not self.scaler.is_enabled() and not torch.isfinite(norm):
+            raise NotFiniteError(f"the gradient is not finite in step {self.progress.step + 1}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
@@ -149,20 +155,32 @@ class TrainingRun:
         tensors = {f"network.{name}": value for name, value in self.network.module.state_dict().items()}
         tensors |= storage.optimizer_tensors(self.optimizer)
         if self.average is not None:
-            tensors |= {f"average.{name}": value for name, value in self.result.module.state_dict().items()}
+            tensors |= {
+                f"average.{name}": value for name, value in self._averaged(self.average).module.state_dict().items()
+            }
             tensors["averaged"] = self.average.n_averaged
         if self._anchor:
             tensors |= {f"anchor.{index}": value for index, value in enumerate(self._anchor)}
         numbers = {
-            "network": self.network.name,
-            "classes": [label.name for label in self.network.label_set.classes],
-            "optimizer": self.config.optimizer.name,
+            **self._identity(),
             "optimizer_groups": storage.optimizer_groups(self.optimizer),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": vars(self.progress),
         }
         return Checkpoint(tensors, numbers)
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same when a run goes on."""
+        return {
+            "network": self.network.name,
+            "classes": [label.name for label in self.network.label_set.classes],
+            "optimizer": self.config.optimizer.name,
+            "average": self.config.average.name,
+            "schedule_name": self.config.schedule.name,
+            "epochs": self.config.epochs,
+            "steps_per_epoch": self.steps_per_epoch,
+        }
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint.
@@ -171,14 +189,12 @@ class TrainingRun:
             InputError: it belongs to another network or configuration.
         """
         numbers, tensors = checkpoint.numbers, checkpoint.tensors
-        classes = [label.name for label in self.network.label_set.classes]
-        expected = {"network": self.network.name, "classes": classes, "optimizer": self.config.optimizer.name}
-        for name, value in expected.items():
+        for name, value in self._identity().items():
             if numbers.get(name) != value:
                 raise InputError(f"checkpoint: expected {name} {value!r}, got {numbers.get(name)!r}")
         storage.load_module(self.network.module, tensors, "network.")
         if self.average is not None:
-            storage.load_module(self.result.module, tensors, "average.")
+            storage.load_module(self._averaged(self.average).module, tensors, "average.")
             self.average.n_averaged.copy_(tensors["averaged"])
         storage.load_optimizer(self.optimizer, checkpoint, numbers["optimizer_groups"])
         self._anchor = [tensors[f"anchor.{index}"].to(self.device) for index in range(len(self._anchor))]
