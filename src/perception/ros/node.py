@@ -28,7 +28,7 @@ from perception.ros import bond
 from perception.ros.diagnostics import Activity, Diagnostics
 from perception.ros.parameters import NodeParameters, ParameterSpec, parameter_specs
 from perception.ros.qos import latched_qos as latched_qos
-from perception.ros.qos import on_new, sensor_qos
+from perception.ros.qos import on_new, policy_name, sensor_qos
 from perception.ros.running import RCLError
 from perception.ros.running import run_node as run_node
 from perception.ros.statistics import Statistics
@@ -183,7 +183,7 @@ class PerceptionNode(LifecycleNode):
                 self._log(f"message on {name}", error)
 
         def mismatched(event: Any) -> None:
-            text = f"a publisher of {name} offers less {event.last_policy_kind.name.lower()} than is asked for"
+            text = f"a publisher of {name} offers less {policy_name(event)} than is asked for"
             self.get_logger().warning(f"{text}; set qos_overrides.{name}.subscription")
             self.statistics.mismatch(topic, text)
 

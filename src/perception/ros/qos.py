@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 
 
 def sensor_qos() -> QoSProfile:
@@ -28,3 +28,8 @@ def on_new(callback: Callable[[], None]) -> Callable[[Any], None]:
             callback()
 
     return matched
+
+
+def policy_name(event: Any) -> str:
+    """Name of the policy that an event of incompatible QoS is about: reliability, durability …"""
+    return qos_policy_name_from_kind(event.last_policy_kind).lower()

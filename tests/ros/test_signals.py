@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node as a process: next to no CPU while nothing comes, and a quick, quiet end on signals, whatever it is at."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
+pytest.importorskip("octomap_msgs", reason="needs the message packages of src/ros_msgs")
+
+from conftest import DOMAIN_ID, PROFILE
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from ros_bench import Bench, color_message, room_frames
+from sensor_msgs.msg import Image
+
+import perception
+
+END_TIMEOUT_S = 2.0
+IDLE_S = 2.0
+MAX_IDLE_LOAD = 0.1
+"""Share of a core; heartbeats, diagnostics and timers are what remains."""
+
+
+@pytest.fixture
+def bench(nodes) -> Iterator[Bench]:
+    bench = Bench(nodes.context)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def process(tmp_path) -> Iterator[subprocess.Popen[str]]:
+    """segmentation_node with a network that is slower than anybody waits."""
+    paths = [str(Path(perception.__file__).parents[1]), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "ROS_DOMAIN_ID": str(DOMAIN_ID),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILE),
+        "SLOW_NETWORK_FILE": str(tmp_path / "busy"),
+    }
+    command = [sys.executable, "-m", "perception.ros.segmentation_node", "--ros-args"]
+    command += ["-p", "segmentation.model:=slow_network:build", "-p", "segmentation.device:=cpu"]
+    started = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    yield started
+    started.kill()
+    started.communicate()
+
+
+def change(bench: Bench, name: str) -> None:
+    request = ChangeState.Request()
+    request.transition.id = getattr(Transition, f"TRANSITION_{name}")
+    assert bench.call(ChangeState, "segmentation_node/change_state", request).success
+
+
+def end(process: Any, number: signal.Signals) -> tuple[float, str]:
+    """Seconds until the process was gone, and what it wrote."""
+    began = time.monotonic()
+    process.send_signal(number)
+    text = process.communicate(timeout=20)[1]
+    return time.monotonic() - began, text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_active_node_idles_and_ends_in_time_in_the_middle_of_a_frame(bench, process, tmp_path, number):
+    change(bench, "CONFIGURE")
+    change(bench, "ACTIVATE")
+    usage = psutil.Process(process.pid)
+    before = usage.cpu_times()
+    time.sleep(IDLE_S)
+    after = usage.cpu_times()
+    load = (after.user - before.user + after.system - before.system) / IDLE_S
+    assert load < MAX_IDLE_LOAD, f"{load:.0%} of a core while nothing comes"
+    images = bench.publisher(Image, "image")
+    images.publish(color_message(room_frames(1)[0]))
+    bench.spin_until((tmp_path / "busy").exists, what="the network at work")
+    seconds, text = end(process, number)
+    assert seconds < END_TIMEOUT_S
+    assert process.returncode == 0
+    assert "Traceback" not in text and "terminate" not in text
+
+
+def test_second_signal_changes_nothing(bench, process):
+    change(bench, "CONFIGURE")
+    process.send_signal(signal.SIGINT)
+    seconds, text = end(process, signal.SIGINT)
+    assert (process.returncode, seconds < END_TIMEOUT_S) == (0, True)
+    assert "Traceback" not in text
+
+
+def test_signal_while_the_node_loads_ends_it_at_once(process):
+    time.sleep(0.7)
+    seconds, text = end(process, signal.SIGTERM)
+    assert seconds < END_TIMEOUT_S
+    assert process.returncode in (0, -signal.SIGTERM)
+    assert "Traceback" not in text
