@@ -22,13 +22,14 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from ros_bench import Bench, overrides
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
-from std_srvs.srv import Empty
+from std_srvs.srv import Empty, Trigger
 
 from perception.errors import InputError
 from perception.mapping import SemanticOcTree
 from perception.ros import bond
 from perception.ros.detection_node import DetectionNode
 from perception.ros.labeled_cloud_node import LabeledCloudNode
+from perception.ros.lifecycle_manager_perception import LifecycleManager
 from perception.ros.node import PerceptionNode, latched_qos
 from perception.ros.octomap_node import OctomapNode
 from perception.ros.pipeline_node import PipelineNode
@@ -303,3 +304,19 @@ def test_node_without_bond_becomes_active_all_the_same(nodes, monkeypatch, why):
     assert node.trigger_activate().name == "SUCCESS"
     assert not any(publisher.topic_name == "/bond" for publisher in node.publishers)
     node.destroy_node()
+
+
+@pytest.mark.parametrize("beats", [True, False])
+def test_manager_with_a_bond_timeout_tells_a_node_that_falls_silent(bench, beats):
+    pytest.importorskip("bond.msg", reason="needs the messages of bond: pip install ./src/ros_msgs")
+    bench.add(LifecycleManager, node_names=["probe"], bond_timeout=0.5)
+    bench.add(Probe, bond_heartbeat_period=0.1 if beats else 0.0)
+    answer = lambda: bench.call(Trigger, "lifecycle_manager_perception/is_active")  # noqa: E731
+    if beats:
+        bench.spin_until(lambda: answer().success)
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            assert answer().success
+    else:
+        bench.spin_until(lambda: state_of(bench._tested[1]) == ACTIVE)
+        bench.spin_until(lambda: not answer().success and bench._tested[0]._managed[0].hangs)

@@ -16,6 +16,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
+from perception.ros import bond
 from perception.ros.node import run_node
 
 PERIOD_S = 0.25
@@ -44,13 +45,16 @@ class _Managed:
     state: int | None = None
     failures: int = 0
     retry_s: float = 0.0
+    beat_s: float = 0.0
+    hangs: bool = False
 
 
 class LifecycleManager(Node):
     """Takes nodes to active, in order, and again whenever one was restarted.
 
     A node that fails to configure is named in the log and tried again, less and less often. Services: ``~/is_active``,
-    ``~/startup``, ``~/shutdown`` (std_srvs/Trigger).
+    ``~/startup``, ``~/shutdown`` (std_srvs/Trigger). Parameters as nav2_lifecycle_manager's: ``node_names``,
+    ``autostart``, ``bond_timeout``; the last is 0 here, as the messages of bond may not be installed.
     """
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -63,6 +67,10 @@ class LifecycleManager(Node):
                 "autostart", True, ParameterDescriptor(description="Bring the nodes up at once")
             ).value
         )
+        timeout = "An active node without a heartbeat for this long hangs, s; 0 goes by what the nodes answer"
+        self._bond_timeout_s = float(
+            self.declare_parameter("bond_timeout", 0.0, ParameterDescriptor(description=timeout)).value or 0.0
+        )
         self._clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._managed = [
             _Managed(
@@ -72,6 +80,7 @@ class LifecycleManager(Node):
             )
             for name in names or []
         ]
+        self._listen_to_bonds()
         self._announced = False
         self._next_look_s = 0.0
         self._call: tuple[Future, Any, float] | None = None
@@ -86,7 +95,26 @@ class LifecycleManager(Node):
     @property
     def is_active(self) -> bool:
         """Whether all nodes are active, as of the last look."""
-        return all(node.state == State.PRIMARY_STATE_ACTIVE for node in self._managed)
+        return not self._waiting()
+
+    def _waiting(self) -> list[str]:
+        return [node.name for node in self._managed if node.state != State.PRIMARY_STATE_ACTIVE or node.hangs]
+
+    def _listen_to_bonds(self) -> None:
+        if self._bond_timeout_s <= 0:
+            return
+        if not bond.is_available():
+            self.get_logger().warning("bond_timeout is without effect: the messages of bond are not installed")
+            self._bond_timeout_s = 0.0
+            return
+        from bond.msg import Status
+
+        self.create_subscription(Status, bond.TOPIC, self._on_beat, bond.QUEUE_DEPTH)
+
+    def _on_beat(self, status: Any) -> None:
+        for node in self._managed:
+            if node.name.rpartition("/")[2] == status.id and status.active:
+                node.beat_s = self._now()
 
     async def _step(self) -> None:
         """Look at the nodes in order and move the first that is not where it should be."""
@@ -141,7 +169,15 @@ class LifecycleManager(Node):
             self._announced = False
         if state is None and node.state is not None:
             self.get_logger().warning(f"{node.name} is gone")
+        if state == State.PRIMARY_STATE_ACTIVE != node.state:
+            node.beat_s = self._now()
         node.state = state
+        silent_s = self._now() - node.beat_s
+        hangs = 0 < self._bond_timeout_s < silent_s and state == State.PRIMARY_STATE_ACTIVE
+        if hangs and not node.hangs:
+            self.get_logger().error(f"{node.name} hangs: no heartbeat for {silent_s:.1f} s")
+            self._announced = False
+        node.hangs = hangs
 
     def _announce(self) -> None:
         if not self._announced and self._up and self.is_active:
@@ -149,7 +185,7 @@ class LifecycleManager(Node):
             self.get_logger().info("all nodes are active")
 
     def _on_is_active(self, request: Any, response: Any) -> Any:
-        waiting = [node.name for node in self._managed if node.state != State.PRIMARY_STATE_ACTIVE]
+        waiting = self._waiting()
         response.success = not waiting
         response.message = f"not active: {', '.join(waiting)}" if waiting else "all nodes are active"
         return response

@@ -31,5 +31,5 @@ def on_new(callback: Callable[[], None]) -> Callable[[Any], None]:
 
 
 def policy_name(event: Any) -> str:
-    """Name of the policy that an event of incompatible QoS is about: reliability, durability …"""
+    """Which policy an event of incompatible QoS is about: reliability, for example."""
     return qos_policy_name_from_kind(event.last_policy_kind).lower()
