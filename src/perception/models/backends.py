@@ -23,7 +23,8 @@ the shipped network; in float32 all agree with PyTorch on more than 99.9 % of th
 PRECISIONS = ("float32", "bfloat16")
 _NEEDED = {"torch": ("torch",), "onnxruntime": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
 """The modules that a backend needs; the onnx package builds the graphs of the shipped networks."""
-_EXTRAS = {"torch": "torch", "onnxruntime": "onnx", "openvino": "openvino"}
+EXTRAS = {"torch": "torch", "onnxruntime": "onnx", "openvino": "openvino"}
+"""The extra of this package that installs a backend."""
 
 
 def choose_backend(backend: str = "auto", device: str = "auto", precision: str = "float32") -> tuple[str, str]:
@@ -71,7 +72,7 @@ def has_backend(name: str) -> bool:
 def require_backend(name: str) -> None:
     """Raise MissingDependencyError, which names the extra, unless a backend's modules can be imported."""
     for module in _NEEDED[name]:
-        require(module, _EXTRAS[name], f"the {name} backend")
+        require(module, EXTRAS[name], f"the {name} backend")
 
 
 def _cuda_devices() -> int:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.errors import InputError
+from perception.models.backends import EXTRAS
 
 REQUIRED_AGREEMENT = 0.995
 """A backend may stand in for PyTorch when it labels at least this share of the pixels alike."""
@@ -168,7 +169,7 @@ def _in_own_process(
 
 def _missing(variant: Variant) -> str:
     if importlib.util.find_spec(variant.backend) is None:
-        return f"{variant.backend} is not installed"
+        return f"{variant.backend} is not installed: pip install 'perception[{EXTRAS[variant.backend]}]'"
     compilers = (os.environ.get("CXX"), "c++", "g++", "clang++")
     if variant.torch_mode == "compiled" and not any(shutil.which(compiler) for compiler in compilers if compiler):
         return "no C++ compiler is installed"
