@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,27 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, then print the scores."""
     from tqdm import tqdm
 
+    from perception.models.base import require
     from perception.training.config import load_training_config
-    from perception.training.fit import fit
 
     config = load_training_config(arguments.config, arguments.set)
-    with tqdm(desc="train", unit="step", dynamic_ncols=True) as bar:
+    require("torch", "training", "training")
+    from perception.training.fit import fit
+
+    # Of the processes that torchrun starts, the first one speaks.
+    silent = os.environ.get("RANK", "0") != "0"
+    with tqdm(desc="train", unit="step", dynamic_ncols=True, disable=silent) as bar:
 
         def report(step: int, total: int, figures: dict[str, Any]) -> None:
-            bar.total = total
-            bar.update(step - bar.n) if bar.n else bar.reset(total) or bar.update(step)
-            bar.set_postfix({name: f"{value:.4g}" for name, value in figures.items()})
+            if bar.total is None:
+                # A resumed run begins in the middle, and its speed counts from there.
+                bar.total, bar.initial, bar.n = total, step - 1, step - 1
+            bar.set_postfix({name: f"{value:.4g}" for name, value in figures.items()}, refresh=False)
+            bar.update(step - bar.n)
 
         result = fit(config, arguments.output, arguments.resume, report)
-    print_summary(result, arguments.output)
+    if not silent:
+        print_summary(result, arguments.output)
     return 0
 
 
@@ -56,4 +65,4 @@ def print_summary(result: dict[str, Any], output: Path) -> None:
             print(f"{name}: mIoU {score['mean_iou']:.4f}, accuracy {score['accuracy']:.1%}")
     if result["best_score"] is not None:
         print(f"best score {result['best_score']:.4f} in epoch {result['best_epoch']}")
-    print(f"weights, checkpoints and figures: {output}/")
+    print(f"model, checkpoints and figures: {output}/")
