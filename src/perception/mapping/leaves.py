@@ -82,7 +82,8 @@ def extract_leaves(shards: list[Shard], evidence: bool) -> TreeLeaves:
             for old, new in zip(buffers, larger, strict=True):
                 new[:count] = old[:count]
             buffers = larger
-    return TreeLeaves(*(array[:count] for array in buffers))
+    keys, depths, values, tags = buffers
+    return TreeLeaves(keys[:count], depths[:count], values[:count], tags[:count])
 
 
 def _buffers(count: int) -> _Buffers:

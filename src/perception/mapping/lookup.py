@@ -68,7 +68,8 @@ class Lookup:
             ids (N, k) int32, best first, -1 beyond the last; probabilities (N, k) float32, 0 there.
         """
         k = int(inputs.checked_number("k", k, 1, 1 << 16))
-        ids, probabilities, _ = self._probabilities(points)
+        ids, probabilities = self._best(points, self.labels_per_voxel)
+        _split(queries.softmax, len(ids), (ids, probabilities, self.num_classes), ())
         if k <= ids.shape[1]:
             return ids[:, :k], probabilities[:, :k]
         rest = ((0, 0), (0, k - ids.shape[1]))
@@ -79,10 +80,13 @@ class Lookup:
 
         Classes that never won a vote in a voxel share what the others leave.
         """
-        found = self._probabilities(points)
-        result = np.empty((len(found[0]), self.num_classes), np.float32)
+        where = inputs.checked_points("points", points)
+        result = np.empty((len(where), self.num_classes), np.float32)
+        scratch = (2, self.labels_per_voxel)
         if self.num_classes:
-            _split(queries.spread_probabilities, len(result), found, (result,))
+            self._ask(
+                queries.probabilities_at, where, np.empty(scratch, np.int32), np.empty(scratch, np.float32), result
+            )
         return result
 
     def cast_rays(
@@ -123,13 +127,6 @@ class Lookup:
         scores = np.empty((len(where), kept), np.float32)
         self._ask(queries.labels_at, where, ids, scores)
         return ids, scores
-
-    def _probabilities(self, points: ArrayLike) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-        """Classes (N, K), their probabilities (N, K), and that of each class not among them (N,)."""
-        ids, scores = self._best(points, self.labels_per_voxel)
-        unseen = np.empty(len(ids), np.float32)
-        _split(queries.softmax, len(ids), (ids, scores, self.num_classes), (unseen,))
-        return ids, scores, unseen
 
     def _ask(self, function: object, points: NDArray[np.float32], *results: NDArray) -> None:
         with self._lock:

@@ -51,6 +51,27 @@ def log_odds_at(shards, points, inverse_resolution, start, stop, result):
         result[i] = value_in(shards, brick_shard(bx, by), brick, brick_voxel(x, y, z))
 
 
+@inlined
+def _read_point(shards, points, i, inverse_resolution, ids, scores):
+    """Best classes of the voxel that holds a point, as labels_at has them, to ids (K,) and scores (K,)."""
+    for k in range(len(ids)):
+        ids[k] = -1
+        scores[k] = 0.0
+    x = coordinate_key(points[i, 0], inverse_resolution)
+    y = coordinate_key(points[i, 1], inverse_resolution)
+    z = coordinate_key(points[i, 2], inverse_resolution)
+    if x < 0 or y < 0 or z < 0:
+        return
+    bx, by, bz = x >> 3, y >> 3, z >> 3
+    brick = locate_brick(shards, bx, by, bz)
+    if brick < 0:
+        return
+    if brick_shard(bx, by):
+        read_voxel(shards[1], brick, brick_voxel(x, y, z), ids, scores)
+    else:
+        read_voxel(shards[0], brick, brick_voxel(x, y, z), ids, scores)
+
+
 @kernel
 def labels_at(shards, points, inverse_resolution, start, stop, ids, scores):
     """Best classes of the voxels that hold the points, best first.
@@ -65,58 +86,62 @@ def labels_at(shards, points, inverse_resolution, start, stop, ids, scores):
         scores: (N, K) float32 result, 0 there.
     """
     for i in range(start, stop):
-        for k in range(ids.shape[1]):
-            ids[i, k] = -1
-            scores[i, k] = 0.0
-        x = coordinate_key(points[i, 0], inverse_resolution)
-        y = coordinate_key(points[i, 1], inverse_resolution)
-        z = coordinate_key(points[i, 2], inverse_resolution)
-        if x < 0 or y < 0 or z < 0:
-            continue
-        bx, by, bz = x >> 3, y >> 3, z >> 3
-        brick = locate_brick(shards, bx, by, bz)
-        if brick < 0:
-            continue
-        if brick_shard(bx, by):
-            read_voxel(shards[1], brick, brick_voxel(x, y, z), ids[i], scores[i])
-        else:
-            read_voxel(shards[0], brick, brick_voxel(x, y, z), ids[i], scores[i])
+        _read_point(shards, points, i, inverse_resolution, ids[i], scores[i])
+
+
+@inlined
+def _softmax(ids, scores, num_classes):
+    """Turn the scores (K,) of listed classes into probabilities; that of each class that is not listed."""
+    best, seen = np.float32(0.0), 0
+    while seen < len(ids) and ids[seen] >= 0:
+        best = max(best, scores[seen])
+        seen += 1
+    rest = np.exp(-best)
+    total = np.float32(num_classes - seen) * rest
+    for k in range(seen):
+        scores[k] = np.exp(scores[k] - best)
+        total += scores[k]
+    for k in range(seen):
+        scores[k] /= total
+    return rest / total if total > 0 else np.float32(0.0)
 
 
 @kernel
-def softmax(ids, scores, num_classes, start, stop, unseen):
+def softmax(ids, scores, num_classes, start, stop):
     """Turn scores of listed classes into probabilities.
 
     Args:
         ids: (N, K) int32 classes, -1 beyond the last.
-        scores: (N, K) float32; probabilities on return, 0 where there is no class.
+        scores: (N, K) float32, 0 where there is no class; probabilities on return.
         num_classes: C.
         start: first row.
         stop: behind the last one.
-        unseen: (N,) float32 result: probability of each class that is not listed.
     """
     for i in range(start, stop):
-        best, seen = np.float32(0.0), 0
-        for k in range(ids.shape[1]):
-            if ids[i, k] >= 0:
-                best = max(best, scores[i, k])
-                seen += 1
-        rest = np.exp(-best)
-        total = np.float32(num_classes - seen) * rest
-        for k in range(seen):
-            scores[i, k] = np.exp(scores[i, k] - best)
-            total += scores[i, k]
-        unseen[i] = rest / total if total > 0 else np.float32(0.0)
-        for k in range(ids.shape[1]):
-            scores[i, k] = scores[i, k] / total if k < seen else np.float32(0.0)
+        _softmax(ids[i], scores[i], num_classes)
 
 
 @kernel
-def spread_probabilities(ids, probabilities, unseen, start, stop, result):
-    """Dense (N, C) float32 probabilities from what `softmax` returned."""
+def probabilities_at(shards, points, inverse_resolution, start, stop, ids, scores, result):
+    """Probabilities of all classes in the voxels that hold the points.
+
+    Args:
+        shards: both.
+        points: (N, 3) float32, meters.
+        inverse_resolution: 1 / meters.
+        start: first point.
+        stop: behind the last one.
+        ids: (2, K) int32 scratch, a row for the thread that starts at 0 and one for the other.
+        scores: (2, K) float32 scratch.
+        result: (N, C) float32 result.
+    """
+    row = 0 if start == 0 else 1
+    classes = result.shape[1]
     for i in range(start, stop):
-        for c in range(result.shape[1]):
-            result[i, c] = unseen[i]
+        _read_point(shards, points, i, inverse_resolution, ids[row], scores[row])
+        unseen = _softmax(ids[row], scores[row], classes)
+        for c in range(classes):
+            result[i, c] = unseen
         for k in range(ids.shape[1]):
-            if ids[i, k] >= 0:
-                result[i, ids[i, k]] = probabilities[i, k]
+            if ids[row, k] >= 0:
+                result[i, ids[row, k]] = scores[row, k]
