@@ -37,8 +37,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser = subparsers.add_parser("bench", help="measure speed", description=__doc__)
     parser.add_argument(
         "what",
-        choices=("map", "model", "ros"),
-        help="map: insertion of scans; model: a network on its backends; ros: latency of the live nodes",
+        choices=("map", "operations", "fuzz-map", "model", "ros"),
+        help="map: insertion of scans; operations: queries, rays, files, costmap and growth of a map against their "
+        "bounds; fuzz-map: damaged map files; model: a network on its backends; ros: latency of the live nodes",
     )
     parser.add_argument("--frames", help="folder or bag to take scans from; a synthetic room when absent")
     parser.add_argument("--resolution", type=float, nargs="+", default=[0.05, 0.02], help="edges of voxels, m")
@@ -50,7 +51,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--graph", action="append", help="ros: geometry, labels, network, split labels, split network")
     parser.add_argument("--seconds", type=float, default=10.0, help="ros: how long to play a camera, s")
     parser.add_argument("--rate", type=float, default=30.0, help="ros: frames per second of 640x480 pixels")
-    parser.add_argument("--output", type=Path, help="folder for bench_map.json and bench_map.png")
+    parser.add_argument("--mutations", type=int, default=100_000, help="fuzz-map: how many files to damage and read")
+    parser.add_argument("--output", type=Path, help="folder for the figures as JSON (map: and a plot)")
     add_source_arguments(parser)
     bench_model.add_arguments(parser)
     return parser
@@ -62,9 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
         return bench_model.run(arguments)
     if arguments.what == "ros":
         return _run_ros(arguments)
+    from perception.cli.bench_operations import run_fuzz, run_operations
+
+    if arguments.what == "fuzz-map":
+        return run_fuzz(arguments)
+    scans, name, classes = _scans(arguments)
+    if arguments.what == "operations":
+        return run_operations(arguments, scans, name, classes)
     from perception.mapping.benchmark import run_benchmark
 
-    scans, name, classes = _scans(arguments)
     results = []
     for resolution in arguments.resolution:
         result = run_benchmark(scans, resolution, arguments.max_range, max(classes, 1), arguments.passes)

@@ -48,9 +48,8 @@ def _figures(scans: list[BenchmarkScan], resolution: float, classes: int) -> Ite
     yield from map_figures.message_figures(tree, label_set)
     yield from map_figures.file_figures(tree, label_set)
     del tree
-    yield from map_growth.costmap_figures(resolution)
-    yield from map_growth.flatness_figures(scans[0].points, scans[0].origin, resolution)
-    yield from map_growth.hash_figures(resolution)
+    yield from map_growth.costmap_figures()
+    yield from map_growth.flatness_figures(scans[0].points, scans[0].origin)
     yield from map_growth.far_scan_figures(FAR_SCANS)
 
 
