@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from perception.mapping import SemanticOcTree
+from perception.mapping.bricks import DECAYING
 
 
 class DenseFusion:
@@ -150,3 +151,23 @@ def test_moving_classes_fade_and_the_others_stay():
     np.testing.assert_array_equal(after[[0, 3]], before[[0, 3]])
     assert tree.label_of(points).tolist() == [0, -1, -1, 2]
     assert tree.decay(1000.0) == 0
+
+
+def test_decay_looks_at_no_brick_without_a_class_that_fades():
+    tree = SemanticOcTree(0.1, num_classes=3, decay_s=[np.inf, 2.0, np.inf])
+    rng = np.random.default_rng(0)
+    keys = np.unique(rng.integers(0, 160, (4000, 3)), axis=0)
+    labels = np.where((keys[:, 0] < 8) & (keys[:, 1] < 8), 1, 2)
+    insert_voxels(tree, keys, labels)
+    points = (keys + 0.5) * 0.1
+    before, scores = tree.log_odds(points), tree.label_probabilities(points)
+    fading = labels == 1
+    bricks = len(np.unique(keys[fading] // 8, axis=0))
+    assert sum(int(shard.counters[DECAYING]) for shard in tree._store.shards) == bricks < 25
+    _, cursor = tree.changed_columns(None)
+    assert tree.decay(10.0) == fading.sum()
+    np.testing.assert_array_equal(tree.changed_columns(cursor)[0], [[4096, 4096]])
+    np.testing.assert_array_equal(tree.log_odds(points)[~fading].view(np.int32), before[~fading].view(np.int32))
+    np.testing.assert_array_equal(tree.label_probabilities(points)[~fading], scores[~fading])
+    assert np.isnan(tree.log_odds(points)[fading]).all()
+    assert sum(int(shard.counters[DECAYING]) for shard in tree._store.shards) == 0

@@ -261,6 +261,46 @@ def test_other_threads_see_whole_scans_only():
     assert states == {1}
 
 
+def test_saves_from_other_threads_hold_whole_scans_only(tmp_path):
+    rng = np.random.default_rng(0)
+    scans = [room(rng, 20000) for _ in range(12)]
+    reference = SemanticOcTree(0.1, SensorModel(max_range=20.0), num_classes=2)
+    wanted = {"message": set(), ".ot": set(), ".bt": set()}
+    for points, labels in scans:
+        reference.insert_cloud(points, [0, 0, 0], labels)
+        wanted["message"].add(reference.octomap_data(False)[1])
+        wanted[".ot"].add(file_bytes(reference.write, tmp_path / "reference"))
+        wanted[".bt"].add(file_bytes(reference.write_binary, tmp_path / "reference"))
+    tree = SemanticOcTree(0.1, SensorModel(max_range=20.0), num_classes=2)
+    tree.insert_cloud(*scans[0][:1], [0, 0, 0], scans[0][1])
+    saved, stop = {"message": [], ".ot": [], ".bt": []}, threading.Event()
+    ways = {
+        "message": lambda: tree.octomap_data(False)[1],
+        ".ot": lambda: file_bytes(tree.write, tmp_path / "ot"),
+        ".bt": lambda: file_bytes(tree.write_binary, tmp_path / "bt"),
+    }
+
+    def save(kind):
+        while not stop.is_set():
+            saved[kind].append(ways[kind]())
+
+    threads = [threading.Thread(target=save, args=(kind,)) for kind in ways]
+    for thread in threads:
+        thread.start()
+    for points, labels in scans[1:]:
+        tree.insert_cloud(points, [0, 0, 0], labels)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    for kind, found in saved.items():
+        assert found and set(found) <= wanted[kind], kind
+
+
+def file_bytes(write, path) -> bytes:
+    write(path)
+    return path.read_bytes()
+
+
 def test_two_maps_are_filled_from_two_threads_at_once():
     rng = np.random.default_rng(0)
     clouds = [rng.normal(0, 2, (5000, 3)) for _ in range(6)]

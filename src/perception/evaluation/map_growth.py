@@ -26,7 +26,7 @@ FIRST_SCANS = 12
 """Scans of the first map, and insertions whose median is compared with that of as many at the end."""
 SPACING = 12.8
 """Meters between the places of scans: they share no brick, and lie alike on the raster of regions."""
-MEASURED = (50, 5)
+MEASURED = (100, 5)
 """Of so many frames of the drive through the house the first few are measured; the others only fill the map."""
 KINECT_NOISE = 0.0014
 
