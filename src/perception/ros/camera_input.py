@@ -103,6 +103,7 @@ class CameraInput:
         self._registered = config.depth_registered
         self._info_per_image = False
         self._waiting: dict[str, Any] | None = None
+        self._early_depth: Any = None
         # Registered depth has the image's calibration; its own is compared with that where somebody publishes it.
         names = ("camera_info", "depth_camera_info") if "depth" in streams else ()
         self._infos: dict[str, dict[int, Any]] = {info: {} for info in names}
@@ -119,7 +120,7 @@ class CameraInput:
     def clear(self) -> None:
         """Forget messages; calibrations stay."""
         self._sync.clear()
-        self._waiting = None
+        self._waiting = self._early_depth = None
         self._newest_ns = -1
 
     def _subscribe(self, stream: str, transport: str) -> None:
@@ -152,6 +153,8 @@ class CameraInput:
         """Hand depth over at once: with the calibration of its stamp where that came before, else the newest one."""
         infos = self._infos["camera_info" if self._registered else "depth_camera_info"]
         info = infos.get(stamp_ns) or _newest(infos, wanted=True)
+        # Before the first calibration came, the newest depth image waits for it.
+        self._early_depth = message if info is None else None
         if info is not None and self._on_depth is not None:
             self._on_depth(
                 CameraMessages(stamp_ns, message.header.frame_id, depth=message, info=info, source=self._name)
@@ -162,6 +165,8 @@ class CameraInput:
         infos[stamp_to_ns(message.header.stamp)] = message
         if len(infos) > KEPT_INFOS:
             del infos[next(iter(infos))]
+        if self._early_depth is not None:
+            self._tell_depth(stamp_to_ns(self._early_depth.header.stamp), self._early_depth)
         self._hand_over_waiting(newest_info=not self._info_per_image)
 
     def _hand_over_waiting(self, newest_info: bool) -> None:

@@ -61,6 +61,7 @@ PARAMETERS = """
   ros__parameters:
     segmentation: {{model: {model}, device: cpu}}
     label_source: {source}
+    use_color: false
     resolution: 0.05
     sensor_model: {{max_range: 5.0}}
     costmap_publish_rate: 1000.0
@@ -96,14 +97,13 @@ class LatencyResult:
     stages: dict[str, str] = field(default_factory=dict)
 
 
-def run_latency_bench(graph: str, seconds: float, rate: float, log: Callable[[str], None]) -> LatencyResult:
+def run_latency_bench(graph: str, seconds: float, rate: float) -> LatencyResult:
     """Start the nodes of a graph, play a camera into them and measure.
 
     Args:
         graph: key of ``GRAPHS``.
         seconds: how long to play, after a warm-up.
         rate: frames per second.
-        log: takes lines about the progress.
 
     Raises:
         PerceptionError: the nodes do not become active.
@@ -127,7 +127,6 @@ def run_latency_bench(graph: str, seconds: float, rate: float, log: Callable[[st
             manager = _command(LIFECYCLE_MANAGER.name, path, "-p", f"node_names:=[{listed}]")
             processes.start(LIFECYCLE_MANAGER.name, manager)
             player.wait_until_active()
-            log(f"{graph}: {', '.join(names)} active, playing {seconds + WARM_UP_S:.0f} s at {rate:g} Hz")
             return player.play(graph, seconds, rate)
         finally:
             player.close()
