@@ -61,11 +61,13 @@ class Robot:
         message = points_to_point_cloud2(inside, "lidar", stamp_ns)
         if labels is not None:
             message = labeled_cloud_to_point_cloud2(labeled_cloud(inside, labels, stamp_ns))
+        if not wait:
+            self.clouds.publish(message)
+            return stamp_ns
         snapshot = self.node.statistics.snapshot
         done = snapshot().processed + sum(snapshot().drops.values())
         self.clouds.publish(message)
-        if wait:
-            self.bench.spin_until(lambda: snapshot().processed + sum(snapshot().drops.values()) > done)
+        self.bench.spin_until(lambda: snapshot().processed + sum(snapshot().drops.values()) > done)
         return stamp_ns
 
 

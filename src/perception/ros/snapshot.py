@@ -41,11 +41,13 @@ def draw_markers(message: Any, view: View) -> NDArray[np.uint8]:
     return render_voxels(*marker_voxels(message), view)[0]
 
 
-def draw_cloud(message: Any, view: View) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 picture of a PointCloud2, in its colors where it has some."""
+def draw_cloud(message: Any, view: View, optical: bool = False) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 picture of a PointCloud2, in its colors where it has some; ``optical``: z is forward in it."""
     fields = point_cloud2_to_points(message)
     finite = np.isfinite(fields.points).all(axis=1)
     points = fields.points[finite]
+    if optical:
+        points = np.stack([points[:, 2], -points[:, 0], -points[:, 1]], axis=1)
     colors = np.full((len(points), 3), PLAIN, np.uint8) if fields.colors is None else fields.colors[finite]
     return render_voxels(points, np.full(len(points), POINT_SIZE), colors, view)[0]
 
@@ -72,7 +74,7 @@ def drawings() -> dict[str, tuple[Any, Callable[[Any], NDArray[np.uint8]]]]:
         "occupied_cells_vis_array": (MarkerArray, lambda message: draw_markers(message, View())),
         "free_cells_vis_array": (MarkerArray, lambda message: draw_markers(message, View())),
         "octomap_point_cloud_centers": (PointCloud2, lambda message: draw_cloud(message, TOP_VIEW)),
-        "labeled_points": (PointCloud2, lambda message: draw_cloud(message, View(90, 20))),
+        "labeled_points": (PointCloud2, lambda message: draw_cloud(message, View(-150), optical=True)),
         "projected_map": (OccupancyGrid, draw_grid),
         "semantic_costmap": (OccupancyGrid, draw_grid),
         "semantic_costmap_local": (OccupancyGrid, draw_grid),
