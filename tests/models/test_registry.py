@@ -37,14 +37,12 @@ def test_unknown_names_and_options_are_listed():
 
 
 def test_default_is_the_shipped_network():
-    assert SEGMENTERS["default"] is SEGMENTERS["deeplabv3plus_mobilenetv2"]
+    assert SEGMENTERS["default"] is SEGMENTERS["deeplabv3plus_mobilenetv2_rooms"]
     segmenter = create_segmenter("default", "cpu", input_size=(64, 64))
     assert isinstance(segmenter, Segmenter)
-    assert (segmenter.name, segmenter.device, segmenter.label_set.name) == (
-        "deeplabv3plus_mobilenetv2",
-        "cpu",
-        "ade20k32",
-    )
+    shown = segmenter.name, segmenter.device, segmenter.label_set.name
+    assert shown == ("deeplabv3plus_mobilenetv2_rooms", "cpu", "ade20k32")
+    assert create_segmenter("deeplabv3plus_mobilenetv2", "cpu", input_size=(64, 64)).name == "deeplabv3plus_mobilenetv2"
     segmenter.warm_up()
 
 
@@ -83,7 +81,7 @@ def test_auto_on_the_cpu_takes_the_first_installed_backend_of_the_stated_order(m
         assert choose_backend("auto", "cpu") == (name, "cpu")
         assert choose_backend("torch", "cpu") == ("torch", "cpu")
         hidden.append(name)
-    assert CPU_ORDER == ("openvino", "onnxruntime", "torch")
+    assert CPU_ORDER == ("onnxruntime", "openvino", "torch")
 
 
 def test_auto_on_a_gpu_is_torch():

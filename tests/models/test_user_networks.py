@@ -286,12 +286,12 @@ def test_auto_goes_on_to_the_next_backend_when_one_does_not_take_the_file(tmp_pa
     def refuse(*_):
         raise InputError("network net.onnx: no such operator")
 
-    monkeypatch.setattr(onnx_runtimes, "OpenVinoNetwork", refuse)
+    monkeypatch.setattr(onnx_runtimes, "OnnxRuntimeNetwork", refuse)
     path = brightness(tmp_path / "net.onnx")
     assert create_segmenter(path, "cpu", labels=letters)(RED).labels.tolist() == [[5] * 4 + [7] * 4] * 6
-    assert "no such operator; trying onnxruntime" in caplog.text
+    assert "no such operator; trying openvino" in caplog.text
     with pytest.raises(InputError, match="no such operator"):
-        create_segmenter(path, "cpu", labels=letters, backend="openvino")
+        create_segmenter(path, "cpu", labels=letters, backend="onnxruntime")
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
