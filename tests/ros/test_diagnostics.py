@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,16 @@ import yaml
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from nav_msgs.msg import OccupancyGrid
+from rclpy.parameter import Parameter
 
+from perception.errors import InputError
 from perception.ros import statistics
 from perception.ros.diagnostics import PERIOD_S, Activity, assess, report
 from perception.ros.node_list import DETECTION, nodes
+from perception.ros.qos import latched_qos
+from perception.ros.report import Reporter
 from perception.ros.statistics import REASONS, WINDOW_S, Statistics
 
 ACTIVE = Activity(input_timeout_s=3.0)
@@ -163,3 +169,34 @@ def test_every_node_is_in_one_group_of_the_aggregator():
     assert sorted(named) == sorted({entry.name for entry in (*nodes(True), *nodes(False), DETECTION)})
     # Stale only after some missing publications.
     assert all(analyzer["timeout"] >= 2 * PERIOD_S for analyzer in group["analyzers"].values())
+
+
+def test_report_keeps_each_nodes_worst_state_and_last_numbers(nodes, tmp_path):
+    node = Reporter(context=nodes.context, parameter_overrides=[Parameter("output", value=str(tmp_path / "new"))])
+    nodes.executor.add_node(node)
+    try:
+        statuses = nodes.offering.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        grids = nodes.offering.create_publisher(OccupancyGrid, "semantic_costmap", latched_qos())
+        grid = OccupancyGrid(data=[-1, 0, 0, 100])
+        grid.info.width, grid.info.height, grid.info.resolution = 2, 2, 0.05
+        grids.publish(grid)
+        assert nodes.spin_until(statuses.get_subscription_count)
+        for level, number in ((DiagnosticStatus.ERROR, "1"), (DiagnosticStatus.OK, "2")):
+            values = [KeyValue(key="frames processed", value=number)]
+            mine = DiagnosticStatus(level=level, name="a", hardware_id="perception", message=number, values=values)
+            statuses.publish(DiagnosticArray(status=[mine, DiagnosticStatus(name="of another")]))
+        done = {"worst_level": 2, "worst_message": "1", "values": {"frames processed": "2"}}
+        assert nodes.spin_until(lambda: node.report()["nodes"] == {"a": done} and "costmap" in node.report())
+    finally:
+        nodes.executor.remove_node(node)
+        node.destroy_node()
+    written = json.loads((tmp_path / "new" / "live.json").read_text())
+    assert written["costmap"] == {
+        "width": 2, "height": 2, "resolution": 0.05, "unknown": 0.25, "free": 0.5, "lethal": 0.25,
+    }  # fmt: skip
+    assert written["messages"] == {"semantic_costmap": 1}
+
+
+def test_report_without_a_folder_is_an_input_error(nodes):
+    with pytest.raises(InputError, match="expected a folder"):
+        Reporter(context=nodes.context)
