@@ -303,11 +303,3 @@ def test_the_command_trains_and_prints_scores(make_config, tmp_path: Path, capsy
     assert "mIoU" in capsys.readouterr().out
     assert main(["train", "--config", str(path), "--set", "optimizer.speed=1", "--output", str(tmp_path / "x")]) == 1
     assert "optimizer.speed: unknown parameter" in capsys.readouterr().err
-
-
-def test_training_leaves_pytorch_reproducible(make_config, tmp_path: Path):
-    config = make_config(validation=[], epochs=1, steps=2)
-    fit(config, tmp_path / "a")
-    torch.rand(3)
-    fit(config, tmp_path / "b")
-    assert equal(tmp_path / "a" / "last.safetensors", tmp_path / "b" / "last.safetensors")

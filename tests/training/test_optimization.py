@@ -89,7 +89,7 @@ def values_averaged(config: AverageConfig) -> float:
     for value in (1.0, 2.0, 6.0):
         module.weight.data.fill_(value)
         average.update_parameters(module)
-    return float(average.module.weight)
+    return average.module.get_parameter("weight").item()
 
 
 def test_averages_are_the_mean_and_the_exponential_mean_of_the_steps():
