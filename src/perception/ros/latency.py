@@ -73,7 +73,16 @@ GRAPHS = {
     "split labels": (("labeled_cloud_node", "octomap_node"), "none", "topic"),
     "split network": (("segmentation_node", "labeled_cloud_node", "octomap_node"), "default", "network"),
 }
-"""Name: nodes, network, where pipeline_node takes labels from. With "labels" this process sends label images too."""
+"""Name: nodes, network, where pipeline_node takes labels from. "geometry" is a depth camera alone; with "labels" this
+process sends label images in place of a network."""
+TOPICS = {
+    "geometry": ("camera_info", "depth"),
+    "labels": ("camera_info", "depth", "labels", "label_confidence"),
+    "network": ("camera_info", "image", "depth"),
+    "split labels": ("camera_info", "image", "depth", "labels", "label_confidence"),
+    "split network": ("camera_info", "image", "depth"),
+}
+"""What is sent to each graph, in this order."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ def run_latency_bench(graph: str, seconds: float, rate: float) -> LatencyResult:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "parameters.yaml"
         path.write_text(PARAMETERS.format(model=model, source=source), encoding="utf-8")
-        player = _Player(context, with_labels="labels" in graph)
+        player = _Player(context, TOPICS[graph])
         try:
             for name in names:
                 processes.start(name, _command(name, path))
@@ -175,7 +184,7 @@ def _command(name: str, parameters: Path, *words: str) -> list[str]:
 class _Player:
     """Publishes frames with the time of now as their stamps, serialized before, and notes when results arrive."""
 
-    def __init__(self, context: Any, with_labels: bool) -> None:
+    def __init__(self, context: Any, topics: tuple[str, ...]) -> None:
         self._node = rclpy.create_node("latency_bench", context=context)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self._node)
@@ -183,10 +192,9 @@ class _Player:
         self._obstacles: dict[int, float] = {}
         self._counts: dict[str, int] = {}
         self._stages: dict[str, str] = {}
-        topics = {"camera_info": CameraInfo, "image": Image, "depth": Image}
-        if with_labels:
-            topics.update(labels=Image, label_confidence=Image)
-        self._publishers = {name: self._node.create_publisher(kind, name, RELIABLE) for name, kind in topics.items()}
+        kinds = {name: CameraInfo if name == "camera_info" else Image for name in topics}
+        self._publishers = {name: self._node.create_publisher(kind, name, RELIABLE) for name, kind in kinds.items()}
+        with_labels = "labels" in topics
         self._tf = self._node.create_publisher(TFMessage, "/tf", RELIABLE)
         self._info = self._node.create_publisher(LabelInfo, "label_info", latched_qos()) if with_labels else None
         self._frames = [self._serialized(frame) for frame in _frames()]
@@ -215,11 +223,10 @@ class _Player:
             "camera_info": info,
             "image": array_to_image(frame.color, "rgb8", CAMERA, 0),
             "depth": array_to_image(millimeters, "16UC1", CAMERA, 0),
+            "labels": labels_to_image(frame.labels.labels, label_set.num_classes, CAMERA, 0),
+            "label_confidence": confidence_to_image(frame.labels.confidence, CAMERA, 0),
         }
-        if "labels" in self._publishers:
-            messages["labels"] = labels_to_image(frame.labels.labels, label_set.num_classes, CAMERA, 0)
-            messages["label_confidence"] = confidence_to_image(frame.labels.confidence, CAMERA, 0)
-        return frame.map_T_camera, {name: bytearray(serialize_message(item)) for name, item in messages.items()}
+        return frame.map_T_camera, {name: bytearray(serialize_message(messages[name])) for name in self._publishers}
 
     def wait_until_active(self) -> None:
         """Wait for the lifecycle manager to say that all nodes are active."""
