@@ -176,38 +176,36 @@ class VoxelLayer:
 
     def _clear(self, origin: np.ndarray, points: np.ndarray) -> None:
         start = self._cells(origin)
-        if not ((start >= 0) & (start < self.shape)).all():
+        if len(points) == 0 or not ((start >= 0) & (start < self.shape)).all():
             return  # Nav2 warns that it cannot cast rays from outside of its grid.
-        for point in points:
-            way = point - origin
-            length = np.linalg.norm(way)
-            # The last two cells of a ray are left alone, so that it does not clear what it met.
-            end = origin + way * max(min(1.0, (length - 2 * self.steps[0]) / max(length, 1e-9)), 0.0)
-            self._clear_line(start, self._cells(self._inside(origin, end)))
+        ways = points - origin
+        lengths = np.maximum(np.linalg.norm(ways, axis=1, keepdims=True), 1e-9)
+        # The last two cells of a ray are left alone, so that it does not clear what it met.
+        ends = origin + ways * np.clip((lengths - 2 * self.steps[0]) / lengths, 0.0, 1.0)
+        self._clear_lines(start, self._cells(self._inside(origin, ends)))
 
-    def _inside(self, origin: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """The end, moved back along the ray to where it leaves the grid."""
-        way, high = end - origin, self.low + self.shape * self.steps
-        share = 1.0
-        for axis in range(3):
-            if end[axis] < self.low[axis]:
-                share = min(share, (self.low[axis] - origin[axis]) / way[axis])
-            elif end[axis] >= high[axis]:
-                share = min(share, (high[axis] - 0.01 - origin[axis]) / way[axis])
-        return origin + way * (share - 1e-5 if share < 1.0 else 1.0)
+    def _inside(self, origin: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Ends, moved back along their rays to where these leave the grid."""
+        ways, high = ends - origin, self.low + self.shape * self.steps - np.array([0.0, 0.0, 0.01])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            below = np.where(ends < self.low, (self.low - origin) / ways, 1.0)
+            above = np.where(ends >= high, (high - origin) / ways, 1.0)
+        shares = np.minimum(below, above).min(axis=1, keepdims=True)
+        return origin + ways * np.where(shares < 1.0, shares - 1e-5, 1.0)
 
-    def _clear_line(self, start: np.ndarray, end: np.ndarray) -> None:
-        length = np.linalg.norm(end - start)
-        share = min(1.0, self.raytrace_range / self.steps[0] / max(length, 1e-9))
-        first, last = start.astype(int), end.astype(int)
-        count = int(np.abs(last - first).max())
-        for step in range(int(share * count) + 1):
-            i, j, k = np.floor(first + (last - first) * (step / max(count, 1)) + 0.5).astype(int)
-            if not ((np.array([i, j, k]) >= 0) & (np.array([i, j, k]) < self.shape)).all():
-                continue
-            self.marked[i, j, k] = False
-            if self.marked[i, j].sum() <= self.mark_threshold:
-                self.costs[i, j] = FREE
+    def _clear_lines(self, start: np.ndarray, ends: np.ndarray) -> None:
+        """Walk all rays cell by cell along their longest axis, up to the range."""
+        shares = np.minimum(1.0, self.raytrace_range / self.steps[0] / np.linalg.norm(ends - start, axis=1).clip(1e-9))
+        first, last = start.astype(int), ends.astype(int)
+        counts = np.abs(last - first).max(axis=1)
+        steps = np.arange(counts.max() + 1)
+        places = first + (last - first)[:, None] * (steps / np.maximum(counts, 1)[:, None])[..., None]
+        cells = np.floor(places + 0.5).astype(int)[steps <= (shares * counts).astype(int)[:, None]]
+        i, j, k = cells[((cells >= 0) & (cells < self.shape)).all(axis=1)].T
+        self.marked[i, j, k] = False
+        # Rays only take marks away, so what a column costs after all of them is what it costs after the last.
+        free = self.marked[i, j].sum(axis=1) <= self.mark_threshold
+        self.costs[i[free], j[free]] = FREE
 
 
 def keepout(master: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -246,13 +246,17 @@ def test_person_is_lethal_while_there_and_gone_two_frames_after_leaving():
     assert costmap.layer.cost(1.5, 0.0) == FREE
 
 
-def test_person_who_walks_leaves_no_trace():
+def test_person_who_walks_away_leaves_no_trace_and_one_who_comes_only_in_the_shadow():
     costmap = LocalCostmap()
-    for number, x in enumerate((2.0, 1.7, 1.4, 1.1)):
+    for number, x in enumerate((1.1, 1.4, 1.7, 2.0)):
         costmap.see(look(x), number * 0.1)
         assert costmap.lethal_near(x)
-    costmap.see(look(1.1), 1.0)
-    assert not any(costmap.lethal_near(x) for x in (2.0, 1.7, 1.4))
+    assert not any(costmap.lethal_near(x) for x in (1.1, 1.4, 1.7))
+    costmap.see(look(1.1), 0.5)
+    assert costmap.lethal_near(2.0), "nobody can see there now"
+    for number in range(2):
+        costmap.see(look(None), 0.6 + number * 0.1)
+    assert not any(costmap.lethal_near(x) for x in (1.1, 2.0))
 
 
 def test_box_that_the_network_calls_floor_is_marked_and_the_floor_is_not():
