@@ -91,3 +91,11 @@ def test_points_are_thinned_to_the_limit_and_counted():
     step = budget.stride(config, 350)
     left = len(range(0, 350, step))
     assert left <= 100 and budget.thinned == 350 - left
+
+
+def test_time_that_goes_back_while_a_frame_is_mapped_does_no_harm():
+    budget, config = Budget(), BudgetConfig(max_load=0.5)
+    assert reason(budget, config, 1000) == ""
+    budget.forget()
+    budget.finish(config, "")
+    assert reason(budget, config, 100) == ""

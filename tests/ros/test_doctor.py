@@ -328,10 +328,11 @@ def test_machine_without_ros_or_networks_is_told(monkeypatch):
 def test_damaged_weights_are_an_error(monkeypatch, tmp_path):
     import perception.models.weights as weights
 
-    for name in ("deeplabv3plus_mobilenetv2_ade20k32.safetensors", "yolox_nano_coco.safetensors"):
-        (tmp_path / name).write_bytes(b"damaged")
+    for path in weights.package_dir().glob("*.safetensors"):
+        (tmp_path / path.name).write_bytes(b"damaged")
     monkeypatch.setattr(weights, "package_dir", lambda: tmp_path)
-    assert texts(list(environment._weights())).count("expected SHA-256") == 2
+    findings = list(environment._weights())
+    assert {(finding.level, "expected SHA-256" in finding.text) for finding in findings} == {("error", True)}
 
 
 @pytest.mark.parametrize(

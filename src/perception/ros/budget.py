@@ -65,9 +65,9 @@ class Budget:
 
     def finish(self, config: BudgetConfig, source: str) -> None:
         """The frame admitted last is mapped: the time it took decides when the next may be."""
-        now = monotonic()
-        took = now - self._last[source].at
-        self._free_at = now + took * (1 / config.max_load - 1)
+        now, last = monotonic(), self._last.get(source)
+        if last is not None:  # Forgotten when time went back while the frame was being mapped.
+            self._free_at = now + (now - last.at) * (1 / config.max_load - 1)
 
     def stride(self, config: BudgetConfig, count: int) -> int:
         """Of how many points one is taken; counts those left out."""
