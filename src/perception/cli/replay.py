@@ -117,8 +117,11 @@ def _print_truth(truth: dict[str, Any]) -> None:
         )
         return
     print(f"against the truth, {readback['pixels']:,} pixels:")
-    for name, scores, key in (("single frames", truth["single_frames"], "single"), ("fused map", readback, "map")):
-        low, middle, high = spread(truth["by_frame"][key])
+    shares = truth["by_frame"], readback["agreement_by_frame"]
+    for name, scores, by_frame in zip(
+        ("single frames", "fused map"), (truth["single_frames"], readback), shares, strict=True
+    ):
+        low, middle, high = spread(by_frame)
         print(
             f"  {name:13} accuracy {scores['agreement']:.1%}, mIoU {scores['mean_iou']:.3f}; "
             f"by frame {low:.1%} to {high:.1%}, median {middle:.1%}"

@@ -47,29 +47,24 @@ class LabelReadback:
         self._truth.append(truth.ravel()[pixels].astype(np.int32))
         return pixels
 
-    def by_frame(self, label_set: LabelSet) -> list[float]:
-        """Share of each frame's pixels whose label the map gives back; NaN for a frame without any."""
-        shares = []
-        for points, truth in zip(self._points, self._truth, strict=True):
-            matrix = ConfusionMatrix(label_set.num_classes)
-            matrix.add(truth, self._tree.label_of(points))
-            shares.append(matrix.accuracy())
-        return shares
-
     def summary(self, label_set: LabelSet) -> dict[str, Any]:
-        """Agreement over all pixels with depth, the same for occupied voxels only, and IoU by class."""
+        """Agreement over all pixels with depth, by frame, and for occupied voxels only; and IoU by class."""
         matrix, occupied_matrix = ConfusionMatrix(label_set.num_classes), ConfusionMatrix(label_set.num_classes)
-        occupied_count = 0
+        occupied_count, by_frame = 0, []
         for points, truth in zip(self._points, self._truth, strict=True):
             read = self._tree.label_of(points)
             occupied = self._tree.log_odds(points) >= 0
-            matrix.add(truth, read)
+            frame = ConfusionMatrix(label_set.num_classes)
+            frame.add(truth, read)
+            matrix.counts += frame.counts
+            by_frame.append(frame.accuracy())
             # A voxel that OctoMap cleared holds no label for anyone who asks the map: it counts as missed.
             occupied_matrix.add(truth, np.where(occupied, read, -1))
             occupied_count += int(occupied.sum())
         return {
             "pixels": matrix.total,
             "agreement": round(matrix.accuracy(), 5),
+            "agreement_by_frame": [None if np.isnan(share) else round(share, 4) for share in by_frame],
             "agreement_occupied": round(occupied_matrix.accuracy(), 5),
             "mean_iou": round(matrix.mean_iou(), 5),
             "occupied_share": round(occupied_count / max(matrix.total, 1), 5),

@@ -13,7 +13,7 @@ from perception.evaluation.segmentation import ConfusionMatrix
 from perception.labels import UNLABELED, LabelSet
 from perception.types import LabelImage
 
-PIXEL_STEP = 4
+PIXEL_STEP = 8
 """Of a network's pixels every so many are asked for in the map."""
 
 
@@ -62,7 +62,7 @@ class TruthScores:
 
         ``readback`` is the map's part. Of a network's labels there are also ``pixel_accuracy`` and ``mean_iou`` of
         all pixels, ``single_frames`` with both for the pixels that readback asks for, so that the two can be compared,
-        and ``by_frame`` with accuracies before and after fusion.
+        and ``by_frame`` with the frames' accuracies before fusion.
         """
         if self._label_set is None or not self._readback.frames:
             return None
@@ -75,12 +75,8 @@ class TruthScores:
             "mean_iou": self._images.mean_iou(),
             "single_frames": single,
             "readback": readback,
-            "by_frame": {"single": _rounded(self._by_frame), "map": _rounded(self._readback.by_frame(self._label_set))},
+            "by_frame": [None if np.isnan(value) else round(value, 4) for value in self._by_frame],
         }
-
-
-def _rounded(values: list[float]) -> list[float | None]:
-    return [None if np.isnan(value) else round(value, 4) for value in values]
 
 
 def spread(values: list[float | None]) -> NDArray[np.float64]:
