@@ -65,11 +65,12 @@ def test_cache_defaults_to_the_home_folder(monkeypatch, tmp_path):
     assert cache_dir() == tmp_path / ".cache" / "perception" / "weights"
 
 
-def test_shipped_file_is_the_one_of_its_card():
-    card = shipped_card("deeplabv3plus_mobilenetv2")
+@pytest.mark.parametrize("name", ["deeplabv3plus_mobilenetv2", "deeplabv3plus_mobilenetv2_rooms"])
+def test_shipped_file_is_the_one_of_its_card(name: str):
+    card = shipped_card(name)
     assert card.weights is not None
     path = find_weights(card.weights)
-    assert path == package_dir() / NAME
+    assert path == package_dir() / card.weights.file
     assert hashlib.sha256(path.read_bytes()).hexdigest() == card.weights.sha256
     assert path.stat().st_size < 5_000_000
     assert card.license == "Apache-2.0"

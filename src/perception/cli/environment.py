@@ -125,7 +125,7 @@ def _weights() -> Iterator[Finding]:
     from perception.models.cards import shipped_card
     from perception.models.weights import find_weights
 
-    for name in ("deeplabv3plus_mobilenetv2", "yolox_nano"):
+    for name in ("deeplabv3plus_mobilenetv2_rooms", "deeplabv3plus_mobilenetv2", "yolox_nano"):
         source = shipped_card(name).weights
         if source is None:
             continue

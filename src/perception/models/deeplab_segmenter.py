@@ -21,14 +21,20 @@ from perception.models.weights import check_arrays, find_weights, load_arrays
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def build_deeplab_segmenter(options: ModelOptions) -> NetworkSegmenter:
-    """DeepLabV3+ on MobileNetV2 with the shipped weights, or the user's file for the same layers.
+PUBLISHED = "deeplabv3plus_mobilenetv2"
+"""Card of the network as it was published."""
+ROOMS = "deeplabv3plus_mobilenetv2_rooms"
+"""Card of its copy that was fine-tuned on rendered rooms: the default network."""
+
+
+def build_deeplab_segmenter(options: ModelOptions, card_name: str = PUBLISHED) -> NetworkSegmenter:
+    """DeepLabV3+ on MobileNetV2 with the shipped weights of a card, or the user's file for the same layers.
 
     Raises:
         InputError: the weights do not fit the network or the label set.
         MissingDependencyError: the backend is not installed.
     """
-    card = shipped_card("deeplabv3plus_mobilenetv2").with_input_size(options.input_size)
+    card = shipped_card(card_name).with_input_size(options.input_size)
     assert card.weights is not None
     label_set = LabelSet.load(options.labels or card.labels)
     path = find_weights(card.weights, options.weights, options.download)
@@ -40,6 +46,11 @@ def build_deeplab_segmenter(options: ModelOptions) -> NetworkSegmenter:
     else:
         run = _onnx(arrays, len(label_set), card.input.size_for(512, 512), backend, device, options)
     return NetworkSegmenter(card.name, device, label_set, card.input, run, "legacy", options.num_threads)
+
+
+def build_rooms_segmenter(options: ModelOptions) -> NetworkSegmenter:
+    """The network fine-tuned on rooms; as :func:`build_deeplab_segmenter`."""
+    return build_deeplab_segmenter(options, ROOMS)
 
 
 def load_deeplab_arrays(path: Path, num_classes: int) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 from perception.config import SegmentationConfig
 from perception.errors import InputError
 from perception.models.base import Segmenter
-from perception.models.deeplab_segmenter import build_deeplab_segmenter
+from perception.models.deeplab_segmenter import build_deeplab_segmenter, build_rooms_segmenter
 from perception.models.instances import INSTANCE_SEGMENTERS
 from perception.models.label_map import LabelMap, MappedSegmenter
 from perception.models.model_folder import build_model_folder, is_model_folder
@@ -20,7 +20,8 @@ from perception.models.torchvision_models import TORCHVISION_SEGMENTERS
 from perception.models.user import build_user_segmenter
 
 SEGMENTERS: dict[str, Callable[[ModelOptions], Segmenter]] = {
-    "default": build_deeplab_segmenter,
+    "default": build_rooms_segmenter,
+    "deeplabv3plus_mobilenetv2_rooms": build_rooms_segmenter,
     "deeplabv3plus_mobilenetv2": build_deeplab_segmenter,
     **TORCHVISION_SEGMENTERS,
     **INSTANCE_SEGMENTERS,

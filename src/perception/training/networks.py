@@ -51,6 +51,7 @@ def _torchvision(name: str) -> Callable[[int], nn.Module]:
 _DEEPLAB = Family(DeepLabV3Plus, ("pyramid", "decoder", "classifier"), ("classifier",), legacy_grid=True)
 FAMILIES = {
     "default": _DEEPLAB,
+    "deeplabv3plus_mobilenetv2_rooms": _DEEPLAB,
     "deeplabv3plus_mobilenetv2": _DEEPLAB,
     "lraspp_mobilenet_v3_large": Family(
         _torchvision("lraspp_mobilenet_v3_large"),
@@ -124,7 +125,7 @@ def network_card(config: NetworkConfig) -> tuple[ModelCard, LabelSet]:
     """
     if config.name not in FAMILIES:
         raise InputError(f"network.name: expected one of {sorted(FAMILIES)}, got {config.name!r}")
-    card = shipped_card("deeplabv3plus_mobilenetv2" if FAMILIES[config.name] is _DEEPLAB else config.name)
+    card = shipped_card("deeplabv3plus_mobilenetv2_rooms" if config.name == "default" else config.name)
     return card, LabelSet.load(config.labels or card.labels)
 
 
