@@ -273,8 +273,9 @@ class Furnisher:
         size = self._rng.uniform(0.35, 0.6, 2) * (room.upper - room.lower)
         middle = (room.lower + room.upper) / 2 + self._rng.uniform(-0.3, 0.3, 2)
         if happens(self._rng, self._variety.plain_rug):
-            color = near_white(self._rng) if self._rng.random() < 0.5 else self._rng.uniform(0.05, 0.9, 3).tolist()
-            weave = Material((*color, 1.0))
+            plain = near_white(self._rng) if self._rng.random() < 0.5 else self._rng.uniform(0.05, 0.9, 3).tolist()
+            red, green, blue = plain
+            weave = Material((red, green, blue, 1.0))
         else:
             weave = textures.choose(self._rng, (textures.rug, textures.rug, textures.carpet, textures.fabric))
         low, high = middle - size / 2, middle + size / 2
