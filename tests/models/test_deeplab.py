@@ -170,3 +170,28 @@ def test_module_trains_and_its_weights_load_again():
     saved = {name: value.numpy() for name, value in module.state_dict().items()}
     assert {name: value.shape for name, value in saved.items()} == deeplab_layers.tensor_shapes(3)
     np.testing.assert_array_equal(saved["classifier.weight"], arrays["classifier.weight"])
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_bfloat16_changes_few_labels(shared, backend):
+    pytest.importorskip(backend)
+    image = photographs(shared)[0]
+    options = {"backend": backend, "input_size": (128, 128)}
+    exact = create_segmenter("deeplabv3plus_mobilenetv2", "cpu", **options)
+    rounded = create_segmenter("deeplabv3plus_mobilenetv2", "cpu", precision="bfloat16", **options)
+    first, second = exact(image), rounded(image)
+    same = first.labels == second.labels
+    assert same.mean() > 0.9
+    assert same[first.confidence > 0.8].mean() > 0.99
+    assert second.confidence.dtype == np.float32
+
+
+def test_torch_labels_do_not_depend_on_the_memory_layout():
+    pytest.importorskip("torch")
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    logits = [
+        create_segmenter("default", "cpu", backend="torch", input_size=(48, 64), torch_mode=mode).logits(image)
+        for mode in ("contiguous", "channels_last")
+    ]
+    assert np.abs(logits[0]).max() > 1
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-4)
