@@ -164,14 +164,15 @@ def test_colors_of_markers_by_parameter_and_by_height(bench):
     assert (color.r, color.g, color.a) == (1.0, 0.0, 0.25) and color.b == pytest.approx(0.5, abs=0.01)
     color = next(m for m in newest_markers(bench, free).markers if m.points).colors[0]
     assert (color.r, color.g, color.b, color.a) == (0.0, 1.0, 1.0, 0.5)
-    count = len(cells)
     change(node, use_height_map=True, color_factor=0.5)
-    bench.spin_until(lambda: len(cells) > count)
-    marker = next(m for m in cells[-1].markers if m.points)
-    by_height = {round(p.z, 2): (c.r, c.g, c.b) for p, c in zip(marker.points, marker.colors, strict=True)}
+
+    def by_height() -> dict[float, tuple[float, ...]]:
+        marker = next(m for m in cells[-1].markers if m.points)
+        return {round(p.z, 2): (c.r, c.g, c.b) for p, c in zip(marker.points, marker.colors, strict=True)}
+
     # Half of the circle: from cyan below to red above.
-    assert by_height[0.05] == pytest.approx((0, 1, 1), abs=0.02)
-    assert by_height[1.55] == pytest.approx((1, 0, 0), abs=0.02)
+    bench.spin_until(lambda: by_height()[0.05] == pytest.approx((0, 1, 1), abs=0.02))
+    assert by_height()[1.55] == pytest.approx((1, 0, 0), abs=0.02)
 
 
 def test_free_space_is_published_only_when_asked_for(bench):

@@ -271,7 +271,7 @@ def test_ten_thousand_hostile_clouds_neither_crash_nor_change_the_map(bench):
 
 
 def node_messages(message):
-    from perception.ros.octomap_node import CloudMessages
+    from perception.ros.cloud_input import CloudMessages
 
     return CloudMessages(message)
 
