@@ -35,7 +35,7 @@ def interface_package(name: str) -> Extension:
 setup(
     name="perception-ros-msgs",
     version="0.1.0",
-    description="bond, octomap_msgs, tf2_msgs, vision_msgs, map_msgs and nav2_msgs interfaces for ROS 2 Jazzy from PyPI",
+    description="bond, map_msgs, nav2_msgs, octomap_msgs, tf2_msgs and vision_msgs for ROS 2 Jazzy from PyPI",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=[],
