@@ -150,7 +150,7 @@ def _write_pictures(folder: Path, scores: dict[str, ViewScore], scene: str) -> N
 
     folder.mkdir(parents=True, exist_ok=True)
     for number, (name, score) in enumerate(scores.items(), 1):
-        title = f"{name} on {scene}: mean IoU {score.mean_iou:.3f}, pixels {score.pixel_accuracy:.1%}"
+        title = f"{name}\n{scene}: mean IoU {score.mean_iou:.3f}, pixels {score.pixel_accuracy:.1%}"
         confusion_picture(folder / f"confusion_{number}.png", score.confusion, list(score.iou), title)
 
 
