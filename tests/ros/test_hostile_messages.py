@@ -129,7 +129,9 @@ def test_images_whose_sizes_and_encodings_lie(pipeline, frame, topic):
     # A copy may be right by chance: the same encoding, or a step that does not matter.
     assert drops[""] < COUNT // 10
     assert drops["malformed"] > COUNT // 10 and drops["encoding"] > COUNT // 10
-    assert pipeline.pipeline.tree.known_voxels() == before
+    if topic != "depth":
+        # What is seen as depth by chance, as meters read as millimeters, cannot be told from a measurement.
+        assert pipeline.pipeline.tree.known_voxels() == before
 
 
 def test_color_images_whose_sizes_and_encodings_lie(bench, frame):
