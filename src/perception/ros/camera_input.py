@@ -280,10 +280,12 @@ def decode_frame(
         check_registered(messages.info, messages.depth_info)
     camera = decode_camera(messages.info, config.rectified)
     depth = decode_depth(messages.depth)
-    color = np.zeros((*camera.size, 3), np.uint8) if messages.image is None else decode_color(messages.image)
     labels = None
     if messages.labels is not None and label_set is not None:
         labels = decode_labels(messages.labels, messages.confidence, label_set)
+    # Not the size that camera_info claims: nothing has confirmed that yet, and it may be any.
+    size = depth.shape if labels is None else labels.labels.shape
+    color = np.zeros((*size, 3), np.uint8) if messages.image is None else decode_color(messages.image)
     depth_camera = decode_camera(messages.depth_info, config.rectified) if camera_T_depth is not None else None
     with dropping("wrong_size"):
         return Frame(
