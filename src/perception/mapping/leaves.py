@@ -75,13 +75,15 @@ def extract_leaves(shards: list[Shard], evidence: bool) -> TreeLeaves:
     buffers = _buffers(BRICK_VOXELS + BLOCKS * len(numbers) + LEAVES_PER_ROW * rows)
     scratch = np.empty(BLOCK_VOXELS, np.float32), np.empty(BLOCK_VOXELS, np.int64)
     brick, count = 0, 0
-    while brick < len(numbers):
+    while True:
+        # Also for no bricks: warming up with an empty map compiles it.
         brick, count = _emit_bricks(tuple(shards), numbers, owners, evidence, brick, count, *scratch, buffers)
-        if brick < len(numbers):
-            larger = _buffers(2 * len(buffers.depths))
-            for old, new in zip(buffers, larger, strict=True):
-                new[:count] = old[:count]
-            buffers = larger
+        if brick >= len(numbers):
+            break
+        larger = _buffers(2 * len(buffers.depths))
+        for old, new in zip(buffers, larger, strict=True):
+            new[:count] = old[:count]
+        buffers = larger
     keys, depths, values, tags = buffers
     return TreeLeaves(keys[:count], depths[:count], values[:count], tags[:count])
 
