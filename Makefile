@@ -14,8 +14,9 @@ export PYTHONPATH := $(CURDIR)/src
 demo: require-python
 	@python=$$($(BOOTSTRAP) lean | tail -n 1) && test -n "$$python" && "$$python" -m perception demo --output demo_output
 
+# Training starts worker processes, which must not come from one that other tests filled with threads.
 test: require-python
-	@python=$$($(BOOTSTRAP) full | tail -n 1) && test -n "$$python" && $(MAKE) --no-print-directory lint-with ENV="$$python" && "$$python" -m pytest
+	@python=$$($(BOOTSTRAP) full | tail -n 1) && test -n "$$python" && $(MAKE) --no-print-directory lint-with ENV="$$python" && "$$python" -m pytest --ignore=tests/training && "$$python" -m pytest tests/training
 
 lint: require-python
 	@python=$$($(BOOTSTRAP) full | tail -n 1) && test -n "$$python" && $(MAKE) --no-print-directory lint-with ENV="$$python"
