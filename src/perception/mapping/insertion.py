@@ -167,13 +167,13 @@ class ScanInserter:
         if ends is None:
             counts.beyond_range = sum(int(one.used[scanning.BEYOND]) for one in collectors)
             first, second = (
-                (workspace.cells, *start, collectors, share, rule, window, *lanes)
-                for share, lanes in zip(_share_rays(collectors), workspace.lanes, strict=True)
+                (cells, *start, collectors, share, rule, window, *lanes)
+                for cells, share, lanes in zip(workspace.cells, _share_rays(collectors), workspace.lanes, strict=True)
             )
             run_both(walk_shares, first, second)
         else:
             first, second = (
-                (workspace.cells, workspace.touched, *start, ends[i::2].copy(), rule, window) for i in range(2)
+                (workspace.cells[i], workspace.touched, *start, ends[i::2].copy(), rule, window) for i in range(2)
             )
             run_both(walk_clipped, first, second)
         self._update(scan.rules, window, ends is not None, counts)

@@ -268,6 +268,26 @@ def update_brick(shard, brick, hits, votes, flags, scratch, rules):
     return -1 if refused else outcome
 
 
+@inlined
+def _take_flags(first, second, place, flags):
+    """Move a brick's bytes out of both windows, which are zero then; whether any was set."""
+    a, b, both = first.view(np.uint64), second.view(np.uint64), flags.view(np.uint64)
+    start = np.uint64(64 * place)
+    any_a, any_b = np.uint64(0), np.uint64(0)
+    for i in range(64):
+        in_a, in_b = a[start + np.uint64(i)], b[start + np.uint64(i)]
+        any_a |= in_a
+        any_b |= in_b
+        both[i] = in_a | in_b
+    if any_a != 0:
+        for i in range(64):
+            a[start + np.uint64(i)] = 0
+    if any_b != 0:
+        for i in range(64):
+            b[start + np.uint64(i)] = 0
+    return (any_a | any_b) != 0
+
+
 @kernel
 def update_shard(shard, number, cells, touched, sparse, window, entries, collectors, heads, scratch, rules, result):
     """Apply a window to one shard and leave the window's bytes of that shard zero.
@@ -275,7 +295,7 @@ def update_shard(shard, number, cells, touched, sparse, window, entries, collect
     Args:
         shard: the shard.
         number: 0 or 1.
-        cells: window of uint8 with FREE where rays passed, in the order of keys.cell_place.
+        cells: both threads' windows of uint8 with FREE where rays passed, in the order of keys.cell_place.
         touched: (bricks of the window,) uint8, 1 where rays passed a brick, all 0 on return; only of a sparse window.
         sparse: whether `touched` says which bricks to look at.
         window: (6,) int64 lowest brick and number of bricks per axis.
@@ -288,7 +308,7 @@ def update_shard(shard, number, cells, touched, sparse, window, entries, collect
     """
     chain_entries(entries, collectors, number, heads)
     forget_ends(collectors[number], window)
-    words, bits = cells.view(np.uint64), window_bits(window)
+    bits, flags = window_bits(window), scratch.flags
     for bx in range(window[3]):
         for by in range(window[4]):
             if brick_shard(bx + window[0], by + window[1]) != number:
@@ -300,12 +320,8 @@ def update_shard(shard, number, cells, touched, sparse, window, entries, collect
                     if touched[place] == 0 and head < 0:
                         continue
                     touched[place] = 0
-                any_miss = np.uint64(0)
-                for i in range(64 * place, 64 * place + 64):
-                    any_miss |= words[i]
-                if any_miss == 0 and head < 0:
+                if not _take_flags(cells[0], cells[1], place, flags) and head < 0:
                     continue
-                flags = cells[place * BRICK_VOXELS : (place + 1) * BRICK_VOXELS]
                 hits, votes = 0, 0
                 if head >= 0:
                     heads[place] = -1
@@ -314,8 +330,6 @@ def update_shard(shard, number, cells, touched, sparse, window, entries, collect
                 outcome = -1
                 if brick >= 0:
                     outcome = update_brick(shard, brick, hits, votes, flags, scratch, rules)
-                if any_miss != 0:
-                    words[64 * place : 64 * place + 64] = 0
                 result[0] += hits
                 result[1] += 1
                 result[2] += outcome > 0

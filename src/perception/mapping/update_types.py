@@ -32,6 +32,8 @@ class Rules(NamedTuple):
 class Scratch(NamedTuple):
     """What one thread needs while it updates bricks."""
 
+    flags: np.ndarray
+    """(512,) uint8 where rays passed in one brick."""
     heads: np.ndarray
     """(512,) int32 first entry of each voxel, -1 between bricks."""
     voxels: np.ndarray
@@ -57,6 +59,7 @@ class Scratch(NamedTuple):
 def make_scratch(num_classes: int) -> Scratch:
     """Scratch of one thread."""
     return Scratch(
+        np.zeros(BRICK_VOXELS, np.uint8),
         np.full(BRICK_VOXELS, -1, np.int32),
         np.zeros(BRICK_VOXELS, np.int64),
         np.zeros(BRICK_VOXELS, np.int64),

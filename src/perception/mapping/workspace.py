@@ -23,7 +23,7 @@ from perception.mapping.scan import (
 from perception.mapping.update_types import make_scratch
 
 MAX_CELLS = 1 << 26
-"""Voxels of the largest window: 64 MiB, and 8 MiB of bits beside it."""
+"""Voxels of the largest window: 64 MiB for each thread, and 8 MiB of bits beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class Workspace:
     """Buffers for one scan at a time.
 
     Attributes:
-        cells: uint8 window of zeros, in the order of keys.cell_place.
+        cells: for each thread a uint8 window of zeros, in the order of keys.cell_place; in one of both, the threads
+            would wait for each other's cache lines.
         touched: (≥ bricks of the window,) uint8 of zeros.
         heads: for each shard (≥ bricks of the window,) int32, all -1.
         entries: of both threads.
@@ -71,7 +72,7 @@ class Workspace:
 
     def prepare_window(self, cells: int) -> None:
         """Have room for a window."""
-        if len(self.cells) < cells:
+        if len(self.cells[0]) < cells:
             self._make_window(min(cells + cells // 4, max(cells, MAX_CELLS)))
 
     def take_entries(self) -> ScanEntries:
@@ -95,14 +96,14 @@ class Workspace:
 
     def nbytes(self) -> int:
         """Memory in use."""
-        arrays = [self.cells, self.touched, self._seen, *self.heads, *self.entries]
+        arrays = [*self.cells, self.touched, self._seen, *self.heads, *self.entries]
         for group in (*self.collectors, *self.scratch):
             arrays += [array for array in group if isinstance(array, np.ndarray) and array is not self._seen]
         return sum(array.nbytes for array in arrays)
 
     def _make_window(self, cells: int) -> None:
         cells = -(-cells // 512) * 512
-        self.cells: NDArray[np.uint8] = np.zeros(cells, np.uint8)
+        self.cells: tuple[NDArray[np.uint8], NDArray[np.uint8]] = (np.zeros(cells, np.uint8), np.zeros(cells, np.uint8))
         self.heads = (np.full(cells // 512, -1, np.int32), np.full(cells // 512, -1, np.int32))
         self.touched = np.zeros(cells // 512, np.uint8)
         self._seen = np.zeros(cells // 8, np.uint8)
