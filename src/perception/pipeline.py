@@ -135,12 +135,12 @@ class PerceptionPipeline:
         from perception import cloud, compilation, costmap, mapping
 
         with compilation.shared():
-            mapping.warm_up_insertion()
+            small_map = mapping.warm_up_insertion()
             if self.segmenter is not None:
                 self.segmenter.warm_up()
         cloud.warm_up()
         costmap.warm_up()
-        mapping.warm_up_reading()
+        mapping.warm_up_reading(small_map)
         Transform.identity().apply(np.zeros((1, 3), np.float32))
         if live:
             mapping.warm_up()

@@ -314,11 +314,15 @@ def _widened(box: NDArray[np.int64], margin: int) -> tuple[int, int, int, int]:
 
 def warm_up() -> None:
     """Compile the kernels, or load them from the cache, so that the first update is as quick as the others."""
+    from perception.costmap import kernels
     from perception.mapping import warm_up_insertion
 
     projector = _small_projector(warm_up_insertion())
     projector.update()
     projector.rebuild()
+    # Needs ground to stand on, which the small map may lack.
+    cells = np.zeros((1, 1), np.int32)
+    kernels.find_ground(cells, 0, 0, 0, 0, 1, 1, cells.copy(), np.zeros((1, 1), np.uint8))
 
 
 def warm_up_reading() -> None:

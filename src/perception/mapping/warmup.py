@@ -43,9 +43,14 @@ def warm_up_insertion() -> SemanticOcTree:
     return tree
 
 
-def warm_up_reading() -> None:
-    """Compile, or load, what reads a map; needs nothing of what takes clouds in, so that both can go on at once."""
-    _read(_empty_tree())
+def warm_up_reading(tree: SemanticOcTree | None = None) -> None:
+    """Compile, or load, what reads a map.
+
+    Args:
+        tree: a map with something in it; None compiles nearly all, and needs nothing of what takes clouds in, so that
+            both can go on at once.
+    """
+    _read(_empty_tree() if tree is None else tree)
 
 
 def _empty_tree() -> SemanticOcTree:
