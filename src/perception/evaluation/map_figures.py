@@ -47,11 +47,11 @@ class Figure:
     @property
     def met(self) -> bool:
         """Whether the bound holds."""
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
+        return bool(self.value >= self.bound if self.at_least else self.value <= self.bound)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
-        return {**asdict(self), "met": self.met}
+        return {**asdict(self), "value": float(self.value), "bound": float(self.bound), "met": self.met}
 
 
 def build_map(scans: Sequence[BenchmarkScan], resolution: float, num_classes: int) -> SemanticOcTree:
