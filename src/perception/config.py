@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -335,11 +335,11 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-def load_config(path: str | Path | None, overrides: list[str] | None = None) -> PerceptionConfig:
-    """Read a YAML file (None for defaults) and lay ``group.name=value`` strings over it.
+def read_settings(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The mapping in a YAML file (None for an empty one) with ``group.name=value`` strings laid over it.
 
     Raises:
-        InputError: unreadable file, unknown key, wrong value.
+        InputError: unreadable file, not a mapping, an override of another form.
     """
     data: Mapping[str, Any] = {}
     if path is not None:
@@ -349,8 +349,8 @@ def load_config(path: str | Path | None, overrides: list[str] | None = None) -> 
             raise InputError(f"config {path}: cannot be read ({str(error).splitlines()[0]})") from error
         if not isinstance(data, Mapping):
             raise InputError(f"config {path}: expected a mapping, got {type(data).__name__}")
-    changes = {}
-    for text in overrides or []:
+    changes: dict[str, Any] = {}
+    for text in overrides:
         name, separator, value = text.partition("=")
         if not separator or not name:
             raise InputError(f"--set: expected group.name=value, got {text!r}")
@@ -358,7 +358,16 @@ def load_config(path: str | Path | None, overrides: list[str] | None = None) -> 
             changes[name.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise InputError(f"--set {name}: value {value!r} is not YAML") from error
-    return from_dict(PerceptionConfig, merge(data, nest(changes)))
+    return merge(data, nest(changes))
+
+
+def load_config(path: str | Path | None, overrides: list[str] | None = None) -> PerceptionConfig:
+    """Read a YAML file (None for defaults) and lay ``group.name=value`` strings over it.
+
+    Raises:
+        InputError: unreadable file, unknown key, wrong value.
+    """
+    return from_dict(PerceptionConfig, read_settings(path, overrides or ()))
 
 
 def _coerce(name: str, value: Any, hint: Any) -> Any:

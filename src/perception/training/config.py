@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from perception.config import Checked, from_dict, merge, nest, param, section
+from perception.config import Checked, from_dict, param, read_settings, section
 from perception.errors import InputError
 
 KINDS = ("frames", "masks", "images", "voc", "coco")
@@ -195,20 +193,4 @@ def load_training_config(path: str | Path, overrides: Sequence[str] = ()) -> Tra
     Raises:
         InputError: unreadable file, unknown key, wrong value.
     """
-    path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"config {path}: cannot be read ({str(error).splitlines()[0]})") from error
-    if not isinstance(data, Mapping):
-        raise InputError(f"config {path}: expected a mapping, got {type(data).__name__}")
-    changes: dict[str, Any] = {}
-    for text in overrides:
-        name, separator, value = text.partition("=")
-        if not separator or not name:
-            raise InputError(f"--set: expected group.name=value, got {text!r}")
-        try:
-            changes[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {name}: value {value!r} is not YAML") from error
-    return from_dict(TrainingConfig, merge(data, nest(changes)))
+    return from_dict(TrainingConfig, read_settings(path, overrides))
