@@ -172,6 +172,18 @@ def test_node_repeats_its_life_without_growing(nodes, name):
     assert [kind.__name__ for kind in KINDS for item in gc.get_objects() if isinstance(item, kind)] == []
 
 
+def test_destroyed_node_leaves_the_graph_at_once(nodes):
+    gc.disable()
+    try:
+        node = Probe(context=nodes.context)
+        node.trigger_configure()
+        assert nodes.spin_until(lambda: "probe" in nodes.asking.get_node_names())
+        node.destroy_node()
+        assert nodes.spin_until(lambda: "probe" not in nodes.asking.get_node_names())
+    finally:
+        gc.enable()
+
+
 def test_memory_of_a_node_that_is_reconfigured_again_and_again_stays(nodes):
     node = OctomapNode(context=nodes.context)
     process, sizes = psutil.Process(), []

@@ -256,6 +256,8 @@ class PerceptionNode(LifecycleNode):
         """End the worker, then the node."""
         self._stop(EXIT_TIMEOUT_S)
         super().destroy_node()
+        # It holds the node, which would stay in the graph until Python collects garbage.
+        self._state_machine.destroy_when_not_in_use()
 
     def _set_up(self) -> None:
         self._load_once()
