@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import threading
 import time
@@ -19,7 +20,6 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("tf2_msgs", reason="needs the message packages of src/ros_msgs")
 
 import rclpy
-from conftest import DOMAIN_ID
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -30,6 +30,7 @@ from tf2_msgs.msg import TFMessage
 from perception.cli import environment
 from perception.cli.main import main
 from perception.geometry import Transform
+from perception.ros import graph_view
 from perception.ros.findings import Finding
 from perception.ros.graph_judge import Expected, judge
 from perception.ros.graph_view import GraphView, Stream, observe
@@ -58,7 +59,7 @@ class Robot:
     """A camera and a localization that publish in a thread; ``change`` may spoil messages before they leave."""
 
     def __init__(self, context: Any, change: Any = lambda messages: None, qos: Any = 10) -> None:
-        self._node = Node("robot", context=context)
+        self._node = Node("robot", context=context, start_parameter_services=False)
         kinds = {"image": Image, "depth": Image, "camera_info": CameraInfo, "/tf": TFMessage}
         self._publishers = {name: self._node.create_publisher(kind, name, qos) for name, kind in kinds.items()}
         self._frame, self._change = room_frames(1)[0], change
@@ -104,8 +105,30 @@ def robot(nodes) -> Iterator[Any]:
         robot.close()
 
 
+@contextlib.contextmanager
+def spinning(executor: Any) -> Iterator[None]:
+    """Let nodes answer in a thread."""
+    ended = threading.Event()
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            while not ended.is_set():
+                executor.spin_once(timeout_sec=0.05)
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def look(nodes: Any, ours: tuple[str, ...] = ("octomap_node",), seconds: float = LISTEN_S) -> GraphView:
-    return observe(NAMES, "", ours, seconds, nodes.context)
+    # All nodes answer, so that the wait for answers may be long enough for a busy machine.
+    with pytest.MonkeyPatch.context() as patch, spinning(nodes.executor):
+        patch.setattr(graph_view, "ANSWER_S", 10.0)
+        return observe(NAMES, "", ours, seconds, nodes.context)
 
 
 def texts(findings: list[Finding], level: str = "error") -> str:
@@ -155,7 +178,7 @@ def spoil_calibration(messages: dict[str, Any]) -> None:
     [
         (spoil_frames, ["image has frame 'camera_optical_frame', depth 'depth_frame'",
                         "is 160×120, /camera_info 161×120", "has encoding '16UC1', which is not image"]),
-        (spoil_stamps, ["stamps of /image are 3600 s behind the clock → recordings need /clock", "500 ms apart",
+        (spoil_stamps, ["stamps of /image are 360. s behind the clock → recordings need /clock", "500 ms apart",
                         "images are older than all transforms"]),
         (spoil_transforms, ["TF: ", "a link of the chain map → odom → base → camera is missing"]),
         (spoil_calibration, ["camera_info: /camera_info: camera_info: expected a calibrated camera"]),
@@ -165,7 +188,7 @@ def test_broken_graph_is_told_in_sentences_with_advice(nodes, robot, change, wan
     robot(change)
     found = texts(judge(look(nodes), BASE))
     for text in wanted:
-        assert text in found
+        assert re.search(text, found)
 
 
 def test_publisher_and_subscriber_that_cannot_talk_are_both_named(nodes, robot):
@@ -184,31 +207,24 @@ def test_publisher_and_subscriber_that_cannot_talk_are_both_named(nodes, robot):
 def test_state_time_source_and_diagnostics_of_our_nodes_are_told(nodes, robot):
     robot()
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=DOMAIN_ID)
+    rclpy.init(context=context, domain_id=nodes.context.get_domain_id())
     node = Idle(context=context, parameter_overrides=overrides(use_sim_time=True, input_timeout=0.5))
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
-
-    def spin() -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    thread = threading.Thread(target=spin)
-    thread.start()
     try:
-        view = look(nodes)
-        assert view.states == {"/octomap_node": "unconfigured"}
-        assert "/octomap_node is unconfigured" in texts(judge(view, BASE))
-        assert "use_sim_time is true in /octomap_node, but nobody publishes /clock" in texts(judge(view, BASE))
-        node.trigger_configure()
-        node.trigger_activate()
-        view = look(nodes, seconds=2.2)
-        assert "/octomap_node is active" in texts(judge(view, BASE), "ok")
-        assert "diagnostics: /octomap_node: no message on /cloud_in" in texts(judge(view, BASE))
+        with spinning(executor):
+            view = look(nodes)
+            assert view.states == {"/octomap_node": "unconfigured"}
+            assert "/octomap_node is unconfigured" in texts(judge(view, BASE))
+            assert "use_sim_time is true in /octomap_node, but nobody publishes /clock" in texts(judge(view, BASE))
+            node.trigger_configure()
+            node.trigger_activate()
+            view = look(nodes, seconds=2.2)
+            assert "/octomap_node is active" in texts(judge(view, BASE), "ok")
+            assert "diagnostics: /octomap_node: no message on /cloud_in" in texts(judge(view, BASE))
     finally:
-        context.try_shutdown()
-        thread.join()
         node.destroy_node()
+        context.try_shutdown()
 
 
 def view_of(**changes: Any) -> GraphView:
@@ -282,9 +298,9 @@ def test_machine_is_described_as_json_and_the_exit_code_tells_errors(capsys):
     assert sum(report["counts"].values()) == len(report["findings"])
 
 
-def test_command_listens_to_the_graph_with_the_cameras_topics(capsys, monkeypatch):
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAIN_ID))
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+def test_command_listens_to_the_graph_with_the_cameras_topics(ros_environment, capsys, monkeypatch):
+    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE"):
+        monkeypatch.setenv(name, ros_environment[name])
     command = ["doctor", "--only-graph", "--seconds", "0.1", "--camera", "realsense", "--remap", "image:=/mine"]
     assert main(command) == 1
     shown = capsys.readouterr().out

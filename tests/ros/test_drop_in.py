@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -33,13 +31,6 @@ HIT = np.array([(2.05, 0.05, 0.55)], np.float32)
 """One ray along x from the sensor at (0.05, 0.05, 0.55): 20 free voxels and this one."""
 TOWER = np.array([(1.05, 0.05, z) for z in (0.05, 0.15, 0.25)] + [(2.05, 1.05, 1.55)], np.float32)
 """Three voxels one above the other, and a single one far away."""
-
-
-@pytest.fixture
-def bench(nodes) -> Iterator[Bench]:
-    bench = Bench(nodes.context)
-    yield bench
-    bench.close()
 
 
 def start(bench: Bench, **parameters) -> tuple[OctomapNode, Robot]:

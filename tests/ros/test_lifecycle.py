@@ -6,7 +6,6 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -19,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from ros_bench import Bench, overrides
+from ros_bench import overrides
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import Empty, Trigger
@@ -102,13 +101,6 @@ def state_of(node: Any) -> int:
 
 def workers() -> int:
     return sum(thread.name == "frame worker" for thread in threading.enumerate())
-
-
-@pytest.fixture
-def bench(nodes) -> Iterator[Bench]:
-    bench = Bench(nodes.context)
-    yield bench
-    bench.close()
 
 
 step = st.tuples(

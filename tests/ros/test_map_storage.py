@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,6 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("octomap_msgs", reason="needs the message packages of src/ros_msgs")
 
 from cloud_bench import EAGER, LABELS, Robot, box, floor, scene, tell_labels
-from conftest import DOMAIN_ID, PROFILE
 from geometry_msgs.msg import Point
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -26,7 +23,6 @@ from octomap_msgs.srv import BoundingBoxQuery, GetOctomap
 from ros_bench import Bench
 from std_srvs.srv import Empty, Trigger
 
-import perception
 from perception.errors import PerceptionError
 from perception.labels import LabelClass, LabelSet
 from perception.mapping import SemanticOcTree
@@ -36,13 +32,6 @@ from perception.ros.octomap_node import OctomapNode
 pytestmark = pytest.mark.timeout(900)
 FLOOR = np.array([(-0.55, -0.55, -0.05)], np.float32)
 CHAIR = np.array([(1.15, 0.45, 0.35)], np.float32)
-
-
-@pytest.fixture
-def bench(nodes) -> Iterator[Bench]:
-    bench = Bench(nodes.context)
-    yield bench
-    bench.close()
 
 
 def start(bench: Bench, **parameters) -> OctomapNode:
@@ -147,23 +136,16 @@ class Life:
 
     Args:
         bench: asks and sends.
+        environment: of the process.
         folder: for its log.
         number: of this life.
         parameters: of the node.
     """
 
-    def __init__(self, bench: Bench, folder: Path, number: int, **parameters: str) -> None:
+    def __init__(self, bench: Bench, environment: dict[str, str], folder: Path, number: int, **parameters: str) -> None:
         self.bench, self.namespace = bench, f"life{number}"
         names = ["-r", f"__ns:=/{self.namespace}", "-r", "cloud_in:=/cloud_in"]
         values = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-        source = str(Path(perception.__file__).parents[1])
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]),
-            "ROS_DOMAIN_ID": str(DOMAIN_ID),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-            "FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILE),
-        }
         with open(folder / f"log{number}", "wb") as output:
             command = [sys.executable, "-m", "perception.ros.octomap_node", "--ros-args", *names, *values]
             self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
@@ -215,13 +197,13 @@ class Life:
         return self.data() == before
 
 
-def test_reset_map_clear_save_kill_load_and_map_on_with_real_processes(bench, tmp_path):
+def test_reset_map_clear_save_kill_load_and_map_on_with_real_processes(bench, ros_environment, tmp_path):
     path, auto = tmp_path / "map.ot", tmp_path / "auto.ot"
     options = {
         "resolution": "0.1", "label_set": "ade20k32", "save_path": str(path), "autosave_path": str(auto),
         "autosave_period": "0.2",
     }  # fmt: skip
-    with Life(bench, tmp_path, 1, **options) as first:
+    with Life(bench, ros_environment, tmp_path, 1, **options) as first:
         robot = Robot(bench, None)
         first.map_until(robot, room(), lambda: len(first.data()) > 20)
         first.call(Empty, "octomap_node/reset")
@@ -239,7 +221,7 @@ def test_reset_map_clear_save_kill_load_and_map_on_with_real_processes(bench, tm
     saved, rug = SemanticOcTree.read(path), SemanticOcTree.read(auto)
     assert saved.log_odds(CHAIR)[0] < 0 < saved.log_odds(FLOOR)[0]
     assert saved.metadata["frame_id"] == rug.metadata["frame_id"] == "map"
-    with Life(bench, tmp_path, 2, **options, octomap_path=str(path)) as second:
+    with Life(bench, ros_environment, tmp_path, 2, **options, octomap_path=str(path)) as second:
         answer = second.call(Trigger, "octomap_node/load_map")
         assert answer.success and str(path) in answer.message
         before = second.data()
@@ -249,7 +231,7 @@ def test_reset_map_clear_save_kill_load_and_map_on_with_real_processes(bench, tm
         assert again.log_odds(CHAIR)[0] > saved.log_odds(CHAIR)[0], "mapped on from the file"
         assert again.label_of(FLOOR).tolist() == [LABELS["floor"].id]
         bench.spin_until(lambda: SemanticOcTree.read(auto).log_odds(CHAIR)[0] == again.log_odds(CHAIR)[0])
-    with Life(bench, tmp_path, 3, **options, resume="true") as third:
+    with Life(bench, ros_environment, tmp_path, 3, **options, resume="true") as third:
         third.save()
         mine, automatic = SemanticOcTree.read(path).leaves(), SemanticOcTree.read(auto).leaves()
         np.testing.assert_array_equal(mine.log_odds, automatic.log_odds)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -39,13 +38,6 @@ class Echo(PerceptionNode):
 
     def start(self) -> None:
         self.listen(String, "heard", lambda message: self.out.publish(message))
-
-
-@pytest.fixture
-def bench(nodes) -> Iterator[Bench]:
-    bench = Bench(nodes.context)
-    yield bench
-    bench.close()
 
 
 def make(bench: Bench, robot: str, **parameters: Any) -> Echo:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from nav2_model import (
     speed_limit,
 )
 from nav_msgs.msg import OccupancyGrid
-from ros_bench import LATCHED, Bench
+from ros_bench import LATCHED
 from test_costmap_output import Board, grid_of
 
 from perception.cloud import label_cloud
@@ -45,13 +44,6 @@ from perception.types import LabelImage
 pytestmark = pytest.mark.timeout(900)
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 SIZE = 10
-
-
-@pytest.fixture
-def bench(nodes) -> Iterator[Bench]:
-    bench = Bench(nodes.context)
-    yield bench
-    bench.close()
 
 
 def layer_parameters(file: str, costmap: str) -> dict[str, Any]:

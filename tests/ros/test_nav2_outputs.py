@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -27,13 +25,6 @@ from perception.ros.octomap_node import OctomapNode
 from perception.types import CostGrid
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture
-def bench(nodes) -> Iterator[Bench]:
-    bench = Bench(nodes.context)
-    yield bench
-    bench.close()
 
 
 def start(bench: Bench, **parameters) -> OctomapNode:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -38,13 +36,6 @@ from perception.types import LabeledCloud
 pytestmark = pytest.mark.timeout(900)
 EAGER = {"map_publish_rate": 1000.0, "costmap_publish_rate": 1000.0, "resolution": 0.1}
 SENSOR = Transform.from_translation_quaternion((0.05, 0.05, 0.55), (0.0, 0.0, 0.0, 1.0))
-
-
-@pytest.fixture
-def bench(nodes) -> Iterator[Bench]:
-    bench = Bench(nodes.context)
-    yield bench
-    bench.close()
 
 
 class Lidar:

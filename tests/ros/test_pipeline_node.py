@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +17,6 @@ from octomap_msgs.msg import Octomap
 from rclpy.parameter import Parameter
 from ros_bench import (
     LATCHED,
-    Bench,
     Camera,
     camera_info,
     color_message,
@@ -59,14 +56,6 @@ EAGER = {
 @pytest.fixture(scope="module")
 def frames():
     return room_frames(6)
-
-
-@pytest.fixture
-def bench(nodes, monkeypatch) -> Iterator[Bench]:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    bench = Bench(nodes.context)
-    yield bench
-    bench.close()
 
 
 def offline(frames) -> PerceptionPipeline:

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +17,6 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("octomap_msgs", reason="needs the message packages of src/ros_msgs")
 
-from conftest import DOMAIN_ID, PROFILE
 from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import OccupancyGrid
 from octomap_msgs.msg import Octomap
@@ -27,7 +24,6 @@ from ros_bench import LATCHED, Bench, room_frames, stamps
 from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
 
-import perception
 from perception.config import OctomapConfig, PerceptionConfig, SegmentationConfig, SensorModelConfig
 from perception.models import create_segmenter
 from perception.pipeline import PerceptionPipeline
@@ -70,42 +66,23 @@ def bag(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
-def bench(nodes) -> Iterator[Bench]:
-    bench = Bench(nodes.context)
-    yield bench
-    bench.close()
-
-
-def environment() -> dict[str, str]:
-    source = Path(perception.__file__).parents[1]
-    paths = [str(source), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "ROS_DOMAIN_ID": str(DOMAIN_ID),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILE),
-    }
-
-
-def start(*words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "perception", *words], env=environment(), start_new_session=True)
-
-
 class Graph:
     """Nodes started by ``perception bringup``."""
 
-    def __init__(self, bench: Bench, path: Path, *options: str) -> None:
-        self.bench = bench
+    def __init__(self, bench: Bench, environment: dict[str, str], path: Path, *options: str) -> None:
+        self.bench, self._environment = bench, environment
         path.write_text(PARAMETERS, encoding="utf-8")
         remaps = [word for name, topic in TOPICS.items() for word in ("--remap", f"{name}:={topic}")]
-        self.process = start("bringup", "--params-file", str(path), "--use-sim-time", *remaps, *options)
+        self.process = self.start("bringup", "--params-file", str(path), "--use-sim-time", *remaps, *options)
         try:
             bench.spin_until(self._is_active, START_TIMEOUT_S, "bringup: all nodes active")
         except BaseException:
             self.stop()
             raise
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "perception", *words]
+        return subprocess.Popen(command, env=self._environment, start_new_session=True)
 
     def _is_active(self) -> bool:
         assert self.process.poll() is None, "bringup ended"
@@ -114,7 +91,7 @@ class Graph:
     def play(self, bag: Path, *options: str) -> None:
         """Play the bag to its end; the player waits until the nodes listen."""
         topics = [word for topic in (*TOPICS.values(), "/tf", "/tf_static") for word in ("--topic", topic)]
-        player = start("play", str(bag), "--wait-for", "30", *topics, *options)
+        player = self.start("play", str(bag), "--wait-for", "30", *topics, *options)
         self.bench.spin_until(lambda: player.poll() is not None, 120.0, "the end of the bag")
         assert player.returncode == 0
 
@@ -151,8 +128,8 @@ def check_against_offline(bench: Bench, bag: Path, mapped: list, full: list, bin
     )
 
 
-def test_recording_played_into_pipeline_node_gives_the_offline_map(bench, bag, tmp_path):
-    graph = Graph(bench, tmp_path / "parameters.yaml")
+def test_recording_played_into_pipeline_node_gives_the_offline_map(bench, ros_environment, bag, tmp_path):
+    graph = Graph(bench, ros_environment, tmp_path / "parameters.yaml")
     mapped = bench.collect(PointCloud2, "labeled_points")
     full, binary = (bench.collect(Octomap, name) for name in ("octomap_full", "octomap_binary"))
     grids = bench.collect(OccupancyGrid, "semantic_costmap")
@@ -181,7 +158,7 @@ def test_recording_played_into_pipeline_node_gives_the_offline_map(bench, bag, t
 def check_end_in_the_middle_of_frames(bench: Bench, graph: Graph, bag: Path, mapped: list) -> None:
     """A recording that loops is mapped on; SIGTERM ends the node, and bringup says so and ends the others."""
     before = len(mapped)
-    player = start("play", str(bag), "--loop", "--rate", "2")
+    player = graph.start("play", str(bag), "--loop", "--rate", "2")
     try:
         bench.spin_until(lambda: len(mapped) > before + 15, what="mapping a recording that begins again")
         children = psutil.Process(graph.process.pid).children()
@@ -196,9 +173,9 @@ def check_end_in_the_middle_of_frames(bench: Bench, graph: Graph, bag: Path, map
         assert player.wait(30) == 0
 
 
-def test_recording_played_slowly_through_the_split_graph_gives_the_offline_map(bench, bag, tmp_path):
+def test_recording_played_slowly_through_the_split_graph_gives_the_offline_map(bench, ros_environment, bag, tmp_path):
     for attempt in range(3):
-        graph = Graph(bench, tmp_path / "parameters.yaml", "--split")
+        graph = Graph(bench, ros_environment, tmp_path / "parameters.yaml", "--split")
         clouds = bench.collect(PointCloud2, "labeled_points")
         full, binary = (bench.collect(Octomap, name) for name in ("octomap_full", "octomap_binary"))
         grids = bench.collect(OccupancyGrid, "semantic_costmap")
@@ -214,9 +191,9 @@ def test_recording_played_slowly_through_the_split_graph_gives_the_offline_map(b
     assert graph.stop() < END_TIMEOUT_S
 
 
-def test_misspelt_parameter_ends_bringup_with_one_line():
+def test_misspelt_parameter_ends_bringup_with_one_line(ros_environment):
     command = [sys.executable, "-m", "perception", "bringup", "--param", "resolutoin:=0.1"]
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(command, env=ros_environment, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 1
     assert "did you mean 'resolution'?" in result.stderr
     assert "Traceback" not in result.stderr

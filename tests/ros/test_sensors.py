@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,14 +63,6 @@ LEVEL = (0.0, 0.0, 0.0, 1.0)
 @pytest.fixture(scope="module")
 def frames():
     return room_frames(6)
-
-
-@pytest.fixture
-def bench(nodes, monkeypatch) -> Iterator[Bench]:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    bench = Bench(nodes.context)
-    yield bench
-    bench.close()
 
 
 def offline(frames, model: str = NETWORK) -> PerceptionPipeline:

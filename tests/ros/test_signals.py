@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,13 +16,10 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("octomap_msgs", reason="needs the message packages of src/ros_msgs")
 
-from conftest import DOMAIN_ID, PROFILE
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from ros_bench import Bench, color_message, room_frames
 from sensor_msgs.msg import Image
-
-import perception
 
 END_TIMEOUT_S = 2.0
 IDLE_S = 2.0
@@ -33,24 +28,9 @@ MAX_IDLE_LOAD = 0.1
 
 
 @pytest.fixture
-def bench(nodes) -> Iterator[Bench]:
-    bench = Bench(nodes.context)
-    yield bench
-    bench.close()
-
-
-@pytest.fixture
-def process(tmp_path) -> Iterator[subprocess.Popen[str]]:
+def process(ros_environment, tmp_path) -> Iterator[subprocess.Popen[str]]:
     """segmentation_node with a network that is slower than anybody waits."""
-    paths = [str(Path(perception.__file__).parents[1]), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "ROS_DOMAIN_ID": str(DOMAIN_ID),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILE),
-        "SLOW_NETWORK_FILE": str(tmp_path / "busy"),
-    }
+    environment = {**ros_environment, "SLOW_NETWORK_FILE": str(tmp_path / "busy")}
     command = [sys.executable, "-m", "perception.ros.segmentation_node", "--ros-args"]
     command += ["-p", "segmentation.model:=slow_network:build", "-p", "segmentation.device:=cpu"]
     started = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)

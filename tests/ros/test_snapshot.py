@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,11 @@ pytest.importorskip("octomap_msgs", reason="needs the message packages of src/ro
 import cv2
 from cloud_bench import EAGER, LABELS, Robot, box, floor_with_rug, scene
 from rclpy.qos import DurabilityPolicy
-from ros_bench import Bench
 
 from perception.ros.octomap_node import OctomapNode
 from perception.ros.snapshot import save_snapshot
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture
-def bench(nodes) -> Iterator[Bench]:
-    bench = Bench(nodes.context)
-    yield bench
-    bench.close()
 
 
 def colors_in(path) -> set[tuple[int, ...]]:
