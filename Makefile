@@ -14,9 +14,28 @@ export PYTHONPATH := $(CURDIR)/src
 demo: require-python
 	@python=$$($(BOOTSTRAP) lean | tail -n 1) && test -n "$$python" && "$$python" -m perception demo --output demo_output
 
-# Training starts worker processes, which must not come from one that other tests filled with threads.
 test: require-python
-	@python=$$($(BOOTSTRAP) full | tail -n 1) && test -n "$$python" && $(MAKE) --no-print-directory lint-with ENV="$$python" && "$$python" -m pytest --ignore=tests/training && "$$python" -m pytest tests/training
+	@python=$$($(BOOTSTRAP) full | tail -n 1) && test -n "$$python" && $(MAKE) --no-print-directory test-with ENV="$$python"
+
+# Two test processes side by side, since those with ROS mostly wait; each one's output comes whole, when it is done.
+# What both need is compiled before. Bounds on time are in the tests of ROS, so the others step back.
+.PHONY: test-with warmup-with pytest-ros pytest-others
+PARALLEL = $(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target ENV="$(ENV)"
+test-with:
+	@$(PARALLEL) lint-with warmup-with
+	@echo "pytest: two processes, each one's output follows at its end"
+	@$(PARALLEL) pytest-others pytest-ros
+
+warmup-with:
+	@"$(ENV)" -m perception warmup
+
+pytest-ros:
+	@"$(ENV)" -m pytest tests/ros tests/launch
+
+# Training starts worker processes, which must not come from one that other tests filled with threads.
+pytest-others:
+	@nice -n 5 "$(ENV)" -m pytest --ignore=tests/ros --ignore=tests/launch --ignore=tests/training; \
+	others=$$?; nice -n 5 "$(ENV)" -m pytest tests/training && exit $$others
 
 lint: require-python
 	@python=$$($(BOOTSTRAP) full | tail -n 1) && test -n "$$python" && $(MAKE) --no-print-directory lint-with ENV="$$python"
