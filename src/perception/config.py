@@ -10,6 +10,7 @@ import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -18,6 +19,14 @@ import yaml
 from perception.errors import InputError
 
 T = TypeVar("T")
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Types of a config class's values; Python compiles the annotations anew at every call."""
+    return get_type_hints(cls)
+
+
 MAX_FLOAT = sys.float_info.max
 
 
@@ -42,7 +51,7 @@ class Checked:
     """Checks every field against its type and bounds when the dataclass is made."""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
+        hints = _hints(type(self))
         for item in fields(self):  # type: ignore[arg-type]
             value = _coerce(item.name, getattr(self, item.name), hints[item.name])
             object.__setattr__(self, item.name, value)
@@ -276,7 +285,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any] | None, where: str = "") -> 
         data = {}
     if not isinstance(data, Mapping):
         raise InputError(f"{where or 'config'}: expected a mapping, got {type(data).__name__}")
-    hints, values = get_type_hints(cls), {}
+    hints, values = _hints(cls), {}
     for key, value in data.items():
         name = f"{where}.{key}" if where else str(key)
         if key not in hints:
@@ -301,7 +310,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def flatten(cls: type, prefix: str = "") -> dict[str, tuple[Any, Mapping[str, Any]]]:
     """All parameters of a config class: dotted name to (default, metadata with description and bounds)."""
-    hints, result = get_type_hints(cls), {}
+    hints, result = _hints(cls), {}
     for item in fields(cls):
         name = f"{prefix}{item.name}"
         if is_dataclass(hints[item.name]):

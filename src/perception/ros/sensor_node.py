@@ -44,6 +44,7 @@ class SensorNode(MapNode):
         self._limits = self.parameters.config("cloud_filter")
         self._cloud_input = self.parameters.config("cloud_input")
         self.budget_config = self.parameters.config("budget")
+        self._max_range: float = self.parameters.config("octomap").sensor_model.max_range
 
     def setup(self) -> None:
         """Know the robot's body."""
@@ -78,8 +79,7 @@ class SensorNode(MapNode):
     def process(self, frame: CloudMessages, needs: CloudPoses) -> None:
         """Take a cloud or scan into the map."""
         self.budget.admit(self.budget_config, frame.source, frame.stamp_ns, self.now_ns(), needs.map_T_sensor)
-        max_range = self.parameters.config("octomap").sensor_model.max_range
-        cloud, free = decode_cloud(frame, needs, self._cloud_input, max_range)
+        cloud, free = decode_cloud(frame, needs, self._cloud_input, self._max_range)
         with self.lock:
             pipeline = self.admit(frame.stamp_ns)
             cloud = cloud if self.palette is None else self.palette.label(cloud)
@@ -121,18 +121,10 @@ class SensorNode(MapNode):
         return values
 
     def _on_label_info(self, message: Any) -> None:
-        try:
-            label_set = label_set_from_info(message)
-        except InputError as error:
-            self.get_logger().error(str(error))
-            return
+        label_set = label_set_from_info(message)
         with self.lock:
             known = self._pipeline().label_set
-            if known is not None:
-                if [(c.id, c.name) for c in known.classes] != [(c.id, c.name) for c in label_set.classes]:
-                    self.get_logger().error("label_info changed its classes; the map keeps the first ones, reset it")
-                return
-            try:
+            if known is None:
                 self.add_labels(label_set)
-            except InputError as error:
-                self.get_logger().error(f"label_info: {error}")
+            elif [(c.id, c.name) for c in known.classes] != [(c.id, c.name) for c in label_set.classes]:
+                raise InputError("label_info changed its classes; the map keeps the first ones")
