@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -205,6 +207,16 @@ def test_wrong_sizes_types_and_distortion_are_refused_by_name():
         label_cloud(good, CAMERA, color=np.zeros((6, 8, 4), np.uint8))
     with pytest.raises(InputError, match="without distortion"):
         label_cloud(good, PinholeCamera(8, 6, 4, 5, 3.5, 2.5, "plumb_bob", (0.1, 0, 0, 0)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "changes", [{"fx": 1e-300}, {"fy": 1e-4}, {"cx": 1e308}, {"cy": -1e6}, {"cx": 1e300, "fx": 1e-300}]
+)
+def test_a_calibration_that_looks_sideways_is_refused_before_it_is_used(changes):
+    camera = replace(PinholeCamera(4, 3, 4.0, 4.0, 1.5, 1.0), **changes)
+    with pytest.raises(InputError, match="camera: expected rays less than 1000 times as far aside as ahead, got fx"):
+        label_cloud(np.ones((3, 4), np.float32), camera)
 
 
 def test_arguments_are_left_as_they_were():

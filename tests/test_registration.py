@@ -139,6 +139,25 @@ def test_rectify_maps_are_kept_per_camera():
     assert registration._nearest_index.cache_info().hits == 1
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("coefficients", [(1e300, 0.0, 0.0, 0.0), (1e9, 1e9, 1e9, 1e9), (1e38, 1e38, 1e38, 1e38)])
+@pytest.mark.parametrize("model", ["plumb_bob", "equidistant"])
+def test_a_distortion_that_leaves_nothing_of_the_image_is_refused_by_name(model, coefficients):
+    camera = PinholeCamera(40, 30, 40.0, 40.0, 19.2, 14.3, model, coefficients)
+    for image in (np.ones((30, 40), np.float32), np.zeros((30, 40, 3), np.uint8)):
+        with pytest.raises(InputError, match="expected a distortion that leaves something of the image, got"):
+            rectify(image, camera)
+
+
+@pytest.mark.filterwarnings("error")
+def test_pixels_that_come_from_far_outside_are_invalid_and_the_others_stay():
+    # Barely bent at the center, by 10³⁰ at the corners: r⁶ there is 0.058.
+    camera = PinholeCamera(41, 31, 40.0, 40.0, 20.0, 15.0, "plumb_bob", (0.0, 0.0, 0.0, 0.0, 1e30))
+    depth = rectify(np.full((31, 41), 2.0, np.float32), camera)
+    assert depth[15, 20] == 2
+    assert np.isnan(depth).sum() == depth.size - 1
+
+
 def test_rectify_refuses_wrong_sizes_and_types():
     with pytest.raises(InputError, match=r"expected \(30, 40\)"):
         rectify(np.ones((10, 10), np.float32), DISTORTED)

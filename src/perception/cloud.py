@@ -13,6 +13,8 @@ from perception.labels import UNLABELED, LabelClass, LabelSet
 from perception.types import LabeledCloud, LabelImage
 
 NO_MASK = np.zeros((0, 0), np.uint8)
+MAX_SLOPE = 1000.0
+"""Tangent of the largest angle between a ray and the optical axis; a pinhole's lens ends far before."""
 
 
 def label_cloud(
@@ -50,7 +52,7 @@ def label_cloud(
         limit (cut there) and of rays to things that move.
 
     Raises:
-        InputError: sizes or types do not fit, or the camera is distorted.
+        InputError: sizes or types do not fit, or the camera is distorted or looks sideways.
 
     Source: pinhole model, Hartley and Zisserman, Multiple View Geometry, ch. 6.
     """
@@ -114,6 +116,13 @@ def warm_up() -> None:
 
 
 def _ray_tables(camera: PinholeCamera) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    widest_x = max(abs(camera.cx), abs(camera.width - 1 - camera.cx))
+    widest_y = max(abs(camera.cy), abs(camera.height - 1 - camera.cy))
+    if widest_x > MAX_SLOPE * camera.fx or widest_y > MAX_SLOPE * camera.fy:
+        raise InputError(
+            f"camera: expected rays less than {MAX_SLOPE:g} times as far aside as ahead, got fx, fy, cx, cy = "
+            f"{camera.fx:g}, {camera.fy:g}, {camera.cx:g}, {camera.cy:g} for {camera.width}x{camera.height} pixels"
+        )
     ray_x = (np.arange(camera.width) - camera.cx) / camera.fx
     ray_y = (np.arange(camera.height) - camera.cy) / camera.fy
     return ray_x.astype(np.float32), ray_y.astype(np.float32)

@@ -63,7 +63,8 @@ def rectify(image: Rectifiable, camera: PinholeCamera) -> Rectifiable:
         camera: intrinsics with distortion; without, the image is returned as it is.
 
     Raises:
-        InputError: the size does not fit the camera, or the array is none of the above.
+        InputError: the size does not fit the camera, its distortion leaves nothing of the image, or the array is none
+            of the above.
     """
     arrays = (image.labels, image.confidence) if isinstance(image, LabelImage) else (image,)
     for array in arrays:
@@ -97,17 +98,34 @@ def _nearest(image: NDArray, camera: PinholeCamera, fill: float) -> NDArray:
     return np.where(inside, image.reshape(-1)[index], np.asarray(fill, image.dtype))
 
 
+def _usable_maps(camera: PinholeCamera) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The maps of a calibration that makes sense: finite, and some pixels come from inside of the image."""
+    x, y = rectification_maps(camera)
+    inside = (x > -0.5) & (x < camera.width - 0.5) & (y > -0.5) & (y < camera.height - 0.5)
+    if not (np.isfinite(x).all() and np.isfinite(y).all() and inside.any()):
+        raise InputError(
+            "camera: expected a distortion that leaves something of the image, got "
+            f"{camera.distortion_model} {camera.distortion} with fx, fy, cx, cy = "
+            f"{camera.fx:g}, {camera.fy:g}, {camera.cx:g}, {camera.cy:g}"
+        )
+    return x, y
+
+
 @lru_cache(maxsize=8)
 def _linear_maps(camera: PinholeCamera) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
     import cv2
 
     # Fixed point maps make remap about twice as fast as floating point ones.
-    return cv2.convertMaps(*rectification_maps(camera), cv2.CV_16SC2)  # type: ignore[return-value]
+    return cv2.convertMaps(*_usable_maps(camera), cv2.CV_16SC2)  # type: ignore[return-value]
 
 
 @lru_cache(maxsize=8)
 def _nearest_index(camera: PinholeCamera) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    x, y = (np.rint(array).astype(np.int64) for array in rectification_maps(camera))
+    # Pixels far outside have no whole number, and need none.
+    x, y = (
+        np.clip(np.rint(array), -1, end).astype(np.int64)
+        for array, end in zip(_usable_maps(camera), (camera.width, camera.height), strict=True)
+    )
     inside = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
     index = np.where(inside, y * camera.width + x, 0)
     index.setflags(write=False)

@@ -88,6 +88,7 @@ def test_the_four_ways_in_which_a_ray_ends():
     assert tree.cast_rays([1e6, 0, 0], [[1, 0, 0]], 5.0).states.tolist() == [OUTSIDE]
 
 
+@pytest.mark.filterwarnings("error")
 def test_directions_of_any_length_mean_the_same(mapped):
     tree, _ = mapped
     ways = np.random.default_rng(2).normal(size=(50, 3))

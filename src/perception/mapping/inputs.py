@@ -14,6 +14,8 @@ from perception.mapping.fusion import MAX_CLASSES
 from perception.mapping.insertion import ScanCounts
 from perception.mapping.keys import KEY_END, KEY_ORIGIN
 
+_NO_RAY = "rays: expected finite origins and directions with a length, got others"
+
 
 @dataclass(frozen=True, slots=True)
 class InsertReport:
@@ -133,6 +135,8 @@ def checked_rays(origins: ArrayLike, directions: ArrayLike) -> tuple[NDArray[np.
     if ways.ndim != 2 or ways.shape[1] != 3 or starts.shape not in ((3,), ways.shape):
         raise InputError(f"rays: expected origins (N, 3) or (3,), directions (N, 3), got {starts.shape}, {ways.shape}")
     longest = np.abs(ways).max(axis=1, initial=0.0)
+    if not np.isfinite(longest).all():
+        raise InputError(_NO_RAY)
     if ((longest < 1e-15) | (longest > 1e15)).any():
         # Their squares have no place in a float32.
         ways = ways / np.where(longest > 0, longest, 1.0)[:, None]
@@ -141,7 +145,7 @@ def checked_rays(origins: ArrayLike, directions: ArrayLike) -> tuple[NDArray[np.
         x, y, z = ways.T
         lengths = np.sqrt((x * x + y * y + z * z).astype(np.float64)).astype(np.float32)
     if not ((lengths > 0) & np.isfinite(lengths)).all() or not np.isfinite(starts).all():
-        raise InputError("rays: expected finite origins and directions with a length, got others")
+        raise InputError(_NO_RAY)
     return np.array(np.broadcast_to(starts, ways.shape), order="C"), ways / lengths[:, None]
 
 
