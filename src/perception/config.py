@@ -19,15 +19,13 @@ import yaml
 from perception.errors import InputError
 
 T = TypeVar("T")
+MAX_FLOAT = sys.float_info.max
 
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
     """Types of a config class's values; Python compiles the annotations anew at every call."""
     return get_type_hints(cls)
-
-
-MAX_FLOAT = sys.float_info.max
 
 
 def param(
