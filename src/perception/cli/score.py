@@ -91,11 +91,16 @@ def _score_scene(arguments: argparse.Namespace, networks: dict[str, Segmenter]) 
         )
         print(f"{name}: {len(views)} views of {scene.name} done", flush=True)
     print(scene_table(scores))
+    empty = _views_without_truth(views, scene)
+    if empty:
+        print(f"views without a scored pixel: {', '.join(map(str, empty))} of {len(views)}")
     if arguments.output:
         _write_pictures(arguments.output, scores, scene.name)
     return {
         "name": scene.name,
         "views": len(views),
+        "views_without_truth": empty,
+        "true_pixels": next(iter(scores.values())).true_pixels,
         "networks": {
             name: {
                 "mean_iou": score.mean_iou,
@@ -136,13 +141,30 @@ def _scene(arguments: argparse.Namespace) -> Scene:
 
 
 def scene_table(scores: dict[str, ViewScore]) -> str:
-    """IoU of each class, their mean and the pixel accuracy of each network, as a Markdown table."""
-    classes = list(next(iter(scores.values())).iou)
+    """IoU of each class, their mean and the pixel accuracy of each network, as a Markdown table.
+
+    A footnote names the classes that the views do not show.
+    """
+    pixels = next(iter(scores.values())).true_pixels
+    absent = [name for name, count in pixels.items() if not count]
     rows = [["class", *scores], ["---"] * (len(scores) + 1)]
-    rows += [[name, *(f"{score.iou[name]:.3f}" for score in scores.values())] for name in classes]
+    rows += [
+        [name + "*" * (name in absent), *(f"{score.iou[name]:.3f}" for score in scores.values())] for name in pixels
+    ]
     rows.append(["mean IoU", *(f"{score.mean_iou:.3f}" for score in scores.values())])
     rows.append(["pixel accuracy", *(f"{score.pixel_accuracy:.1%}" for score in scores.values())])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    if absent:
+        table += f"\n\n\\* no pixel of these views is {' or '.join(absent)}; the mean counts it as 0 all the same"
+    return table
+
+
+def _views_without_truth(views: list[View], scene: Scene) -> list[int]:
+    """Numbers of the views, from 0, that show no scored class."""
+    from perception.simulation.views import scored_groups
+
+    groups = scored_groups(scene.label_set)
+    return [number for number, view in enumerate(views) if not (groups[view.labels] >= 0).any()]
 
 
 def _write_pictures(folder: Path, scores: dict[str, ViewScore], scene: str) -> None:

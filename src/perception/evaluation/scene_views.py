@@ -31,6 +31,11 @@ class ViewScore:
         return dict(zip(SCORED_CLASSES, np.nan_to_num(self.confusion.iou()).tolist(), strict=True))
 
     @property
+    def true_pixels(self) -> dict[str, int]:
+        """How many pixels of the views each scored class has in truth."""
+        return dict(zip(SCORED_CLASSES, self.confusion.counts.sum(axis=1).tolist(), strict=True))
+
+    @property
     def mean_iou(self) -> float:
         """Mean over all scored classes, even those that hardly occur."""
         return float(np.mean(list(self.iou.values())))
