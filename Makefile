@@ -17,14 +17,15 @@ demo: require-python
 test: require-python
 	@python=$$($(BOOTSTRAP) full | tail -n 1) && test -n "$$python" && $(MAKE) --no-print-directory test-with ENV="$$python"
 
-# Two test processes side by side, since those with ROS mostly wait; each one's output comes whole, when it is done.
-# What both need is compiled before. Bounds on time are in the tests of ROS, so the others step back.
-.PHONY: test-with warmup-with pytest-ros pytest-others
-PARALLEL = $(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target ENV="$(ENV)"
+# Three test processes side by side: those with ROS mostly wait, and training starts worker processes, which must not come
+# from a process that other tests filled with threads. The output of each comes whole, at its end. What all need is
+# compiled before. Bounds on time are in the tests of ROS, so the others step back.
+.PHONY: test-with warmup-with pytest-ros pytest-training pytest-others
+PARALLEL = $(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target ENV="$(ENV)"
 test-with:
 	@$(PARALLEL) lint-with warmup-with
-	@echo "pytest: two processes, each one's output follows at its end"
-	@$(PARALLEL) pytest-others pytest-ros
+	@echo "pytest: three processes; the output of each comes at its end"
+	@$(PARALLEL) pytest-others pytest-ros pytest-training
 
 warmup-with:
 	@"$(ENV)" -m perception warmup
@@ -32,10 +33,11 @@ warmup-with:
 pytest-ros:
 	@"$(ENV)" -m pytest tests/ros tests/launch
 
-# Training starts worker processes, which must not come from one that other tests filled with threads.
+pytest-training:
+	@nice "$(ENV)" -m pytest tests/training
+
 pytest-others:
-	@nice -n 5 "$(ENV)" -m pytest --ignore=tests/ros --ignore=tests/launch --ignore=tests/training; \
-	others=$$?; nice -n 5 "$(ENV)" -m pytest tests/training && exit $$others
+	@nice "$(ENV)" -m pytest --ignore=tests/ros --ignore=tests/launch --ignore=tests/training
 
 lint: require-python
 	@python=$$($(BOOTSTRAP) full | tail -n 1) && test -n "$$python" && $(MAKE) --no-print-directory lint-with ENV="$$python"
