@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of the same recordings against each other: differences frame by frame, with bootstrap intervals.
+
+Frames of one recording resemble their neighbors, so whole stretches of frames are drawn, not single ones: the moving
+block bootstrap (Künsch, The jackknife and the bootstrap for general stationary observations, Annals of Statistics 17,
+1989). Stretches are as long as the cube root of the number of frames, at least; intervals are percentiles of the
+resampled means (Efron, 1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.evaluation.scalars import SCALARS, Scalar
+from perception.report.runs import ReportRun
+
+RESAMPLES = 2000
+LEVEL = 0.95
+LEAST_FRAMES = 8
+"""Fewer paired frames give a difference without an interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A metric of one variant less that of another over the frames that both have.
+
+    Attributes:
+        metric: name of the scalar.
+        title: of the metric.
+        unit: of the difference.
+        better: "higher", "lower" or "none".
+        a: the variant that is compared with.
+        b: the variant that is compared.
+        sources: recordings that both were run on.
+        frames: how many frames both have a value for.
+        mean_a: mean over these frames.
+        mean_b: the same of b.
+        difference: mean of b − a.
+        low: lower end of its 95 % interval; None with too few frames.
+        high: upper end.
+    """
+
+    metric: str
+    title: str
+    unit: str
+    better: str
+    a: str
+    b: str
+    sources: tuple[str, ...]
+    frames: int
+    mean_a: float
+    mean_b: float
+    difference: float
+    low: float | None
+    high: float | None
+
+    @property
+    def verdict(self) -> str:
+        """ "better", "worse", or "same" where the interval includes zero or is not known."""
+        if self.low is None or self.high is None or self.better == "none" or self.low <= 0 <= self.high:
+            return "same"
+        return "better" if (self.low > 0) == (self.better == "higher") else "worse"
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return {**asdict(self), "sources": list(self.sources), "verdict": self.verdict}
+
+
+def paired_differences(runs: Sequence[ReportRun]) -> list[Difference]:
+    """Every variant against the first one, for each metric that frames have."""
+    variants = list(dict.fromkeys(run.variant for run in runs))
+    by_place = {(run.variant, run.source): run for run in runs}
+    sources = list(dict.fromkeys(run.source for run in runs))
+    found = []
+    for variant in variants[1:]:
+        common = [source for source in sources if (variants[0], source) in by_place and (variant, source) in by_place]
+        pairs = [(by_place[variants[0], source], by_place[variant, source]) for source in common]
+        for scalar in SCALARS:
+            if scalar.frame_column and pairs:
+                found.append(_difference(scalar, pairs, tuple(common)))
+    return [one for one in found if one is not None]
+
+
+def _difference(
+    scalar: Scalar, pairs: Sequence[tuple[ReportRun, ReportRun]], sources: tuple[str, ...]
+) -> Difference | None:
+    values = [paired_values(a.run.frames, b.run.frames, scalar.frame_column) for a, b in pairs]
+    both = np.concatenate(values)
+    if not len(both):
+        return None
+    first, second = pairs[0]
+    interval = bootstrap_interval([pair[:, 1] - pair[:, 0] for pair in values])
+    mean_a, mean_b = both.mean(axis=0)
+    return Difference(
+        scalar.name,
+        f"{scalar.title} (mean over frames)",
+        scalar.unit,
+        scalar.better,
+        first.variant or first.name,
+        second.variant or second.name,
+        sources,
+        len(both),
+        float(mean_a),
+        float(mean_b),
+        float(mean_b - mean_a),
+        *(interval or (None, None)),
+    )
+
+
+def paired_values(
+    frames_a: Sequence[dict[str, Any]], frames_b: Sequence[dict[str, Any]], column: str
+) -> NDArray[np.float64]:
+    """(N, 2) values of a column for the frames, by stamp, that both runs have one for, in the order of the first."""
+    other = {row.get("stamp_ns"): row.get(column) for row in frames_b}
+    pairs = [(row.get(column), other.get(row.get("stamp_ns"))) for row in frames_a]
+    known = [pair for pair in pairs if all(isinstance(value, int | float) for value in pair)]
+    return np.asarray(known, np.float64).reshape(-1, 2)
+
+
+def bootstrap_interval(
+    differences: Sequence[NDArray[np.float64]], resamples: int = RESAMPLES, level: float = LEVEL
+) -> tuple[float, float] | None:
+    """Interval of the mean of differences, by the moving block bootstrap.
+
+    Args:
+        differences: one series per recording, in order of time; each is resampled on its own.
+        resamples: how many.
+        level: share of the resampled means inside of the interval.
+
+    Returns:
+        its ends, or None with fewer than ``LEAST_FRAMES`` differences.
+    """
+    series = [one for one in differences if len(one)]
+    total = sum(len(one) for one in series)
+    if total < LEAST_FRAMES:
+        return None
+    rng = np.random.default_rng(0)
+    sums = np.zeros(resamples)
+    for one in series:
+        sums += _block_sums(one, resamples, rng)
+    low, high = np.quantile(sums / total, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _block_sums(series: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(resamples,) sums of as many values as the series has, drawn as blocks of neighbors; the last one is cut."""
+    length = max(1, round(len(series) ** (1 / 3)))
+    cumulative = np.concatenate([[0.0], np.cumsum(series)])
+    whole, rest = divmod(len(series), length)
+    starts = rng.integers(len(series) - length + 1, size=(resamples, whole))
+    sums = (cumulative[starts + length] - cumulative[starts]).sum(axis=1)
+    if rest:
+        last = rng.integers(len(series) - rest + 1, size=resamples)
+        sums += cumulative[last + rest] - cumulative[last]
+    return sums

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of a report that show several runs beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from perception.report.charts import Series, interval_chart, line_chart
+from perception.report.comparison import Difference
+from perception.report.page import text
+from perception.report.run_sections import HEADLINES, column, frame_times
+from perception.report.runs import ReportRun
+from perception.report.tables import card, cell, class_cell, heat_cell, number, table, words
+
+MAX_COLUMNS = 10
+"""Runs that stand side by side as columns; more are listed in rows alone."""
+MAX_CURVES = 8
+
+
+def summary_table(runs: Sequence[ReportRun]) -> str:
+    """A row per run with its headline numbers; the best of each column is bold."""
+    titles: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        for name in HEADLINES:
+            if name in run.summary.get("scalars", {}):
+                titles.setdefault(name, run.summary["scalars"][name])
+    names = [name for name in HEADLINES if name in titles]
+    best = {name: _best([run.run.scalar(name) for run in runs], titles[name].get("better")) for name in names}
+    rows = []
+    for run in runs:
+        cells = [cell(run.run.scalar(name), "", "best" if run.run.scalar(name) in best[name] else "") for name in names]
+        mark = f'<span class="swatch" style="background:var({run.color})"></span>'
+        rows.append([f'<td class="text" data-value="{text(run.name)}">{mark}{text(run.name)}</td>', *cells])
+    heads = [
+        f"{titles[name]['title']}{', ' + titles[name]['unit'] if titles[name].get('unit') else ''}" for name in names
+    ]
+    content = table(["run", *heads], rows, "Bold: the best. A click on a head sorts.", sortable=True)
+    return card("Runs", content, "runs")
+
+
+def _best(values: Sequence[float | None], better: Any) -> set[float]:
+    known = [value for value in values if value is not None]
+    if len(set(known)) < 2 or better not in ("higher", "lower"):
+        return set()
+    return {max(known) if better == "higher" else min(known)}
+
+
+def difference_section(differences: Sequence[Difference]) -> str:
+    """Paired differences as a chart per metric and as a table."""
+    if not differences:
+        return ""
+    charts = []
+    for metric in dict.fromkeys(one.metric for one in differences):
+        chosen = [one for one in differences if one.metric == metric and one.low is not None and one.high is not None]
+        rows = [(one.b, one.difference, float(one.low or 0), float(one.high or 0)) for one in chosen]
+        if rows:
+            charts.append(interval_chart(chosen[0].title, chosen[0].unit, rows, chosen[0].better))
+    rows = [
+        [words(one.title), words(one.b), cell(one.frames), cell(one.mean_a, one.unit), cell(one.mean_b, one.unit),
+         _signed(one.difference, one.unit), _interval(one), f'<td class="{one.verdict} text">{one.verdict}</td>']
+        for one in differences
+    ]  # fmt: skip
+    first = differences[0].a
+    intro = (
+        f"Each run against “{first}”, over the frames that both have. The interval holds 95 % of the mean differences "
+        "that resampled stretches of frames give (moving block bootstrap); where it includes zero, neither is better."
+    )
+    head = ["metric", "run", "frames", "first", "this", "difference", "95 % interval", "verdict"]
+    return card(
+        "Paired differences",
+        f'<p>{text(intro)}</p><div class="charts">{"".join(charts)}</div>{table(head, rows)}',
+        "differences",
+    )
+
+
+def _signed(value: float, unit: str) -> str:
+    return f'<td data-value="{value}">{"+" if value >= 0 else "−"}{number(abs(value), unit)}</td>'
+
+
+def _interval(one: Difference) -> str:
+    if one.low is None or one.high is None:
+        return "<td>too few frames</td>"
+    return f"<td>{_plain_signed(one.low)} to {_plain_signed(one.high)} {text(one.unit)}</td>"
+
+
+def _plain_signed(value: float) -> str:
+    return f"{'+' if value >= 0 else '−'}{abs(value):.3g}"
+
+
+def class_comparison(runs: Sequence[ReportRun]) -> str:
+    """IoU of every class, a column per run."""
+    if len(runs) > MAX_COLUMNS:
+        return ""
+    scores: list[dict[str, Any]] = []
+    for run in runs:
+        entries = (run.summary.get("segmentation") or {}).get("classes") or []
+        scores.append({str(entry.get("name")): entry.get("iou") for entry in entries})
+    colors = {label.name: label.color for run in runs if run.label_set for label in run.label_set.classes}
+    names = [name for name in dict.fromkeys(name for one in scores for name in one) if _any(scores, name)]
+    rows = [[class_cell(name, colors.get(name)), *(heat_cell(one.get(name)) for one in scores)] for name in names]
+    content = table(["class", *(run.name for run in runs)], rows, "IoU of single images.", sortable=True)
+    return card("Classes of all runs", content)
+
+
+def _any(scores: Sequence[dict[str, Any]], name: str) -> bool:
+    return any(one.get(name) is not None for one in scores)
+
+
+def curve_comparison(runs: Sequence[ReportRun]) -> str:
+    """Curves of the runs of each recording over each other."""
+    content = ""
+    for source in dict.fromkeys(run.source for run in runs):
+        chosen = [run for run in runs if run.source == source and run.run.frames]
+        if len(chosen) < 2:
+            continue
+        shown, charts = chosen[:MAX_CURVES], []
+        for name, title, unit, limits in (
+            ("pixel_accuracy", "Pixel accuracy of single images", "", (0.0, 1.0)),
+            ("mean_iou", "Mean IoU of single images", "", (0.0, 1.0)),
+            ("frame_ms", "Time per frame", "ms", None),
+            ("map_mb", "Memory of the map", "MB", None),
+        ):
+            axis = frame_times(shown[0])[1]
+            series = [
+                Series(run.variant or run.name, frame_times(run)[0], column(run, name), run.color, i % 2 == 1)
+                for i, run in enumerate(shown)
+            ]
+            charts.append(line_chart(title, series, axis, unit, limits))
+        note = (
+            f"<p class='caption'>The first {len(shown)} of {len(chosen)} runs.</p>" if len(chosen) > len(shown) else ""
+        )
+        content += f'<h3>{text(source)}</h3>{note}<div class="charts">{"".join(charts)}</div>'
+    return card("Curves of all runs", content)

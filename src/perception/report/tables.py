@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers as people read them, and tables of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from perception.report.page import text
+
+Cell = str
+"""HTML of one ``<td>``."""
+
+
+def number(value: Any, unit: str = "") -> str:
+    """A number with as many digits as say something, and its unit; a dash for none."""
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else text(value)
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 100):
+        shown = f"{value:,.0f}"
+    elif abs(value) >= 100:
+        shown = f"{value:,.1f}"
+    else:
+        shown = f"{value:.3g}" if abs(value) >= 1 or unit else f"{value:.3f}"
+    return f"{shown} {text(unit)}" if unit else shown
+
+
+def cell(value: Any, unit: str = "", kind: str = "") -> Cell:
+    """A number; sorted by its value, not by its text."""
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    attributes = f' class="{kind}"' if kind else ""
+    return f'<td{attributes} data-value="{value if known else ""}">{number(value, unit)}</td>'
+
+
+def heat_cell(value: float | None, share: float | None = None, kind: str = "heat") -> Cell:
+    """A number from 0 to 1 on the page's one scale from nothing to full color.
+
+    Args:
+        value: as shown; None for none.
+        share: what the color stands for, where it is not the value.
+        kind: "heat" for what should be high, "miss" for what should be low.
+    """
+    if value is None:
+        return '<td data-value="">–</td>'
+    strength = min(max(value if share is None else share, 0.0), 1.0)
+    return f'<td class="{kind}" style="--share:{strength:.3f}" data-value="{value}">{number(value)}</td>'
+
+
+def words(value: Any) -> Cell:
+    """Plain text."""
+    return f'<td class="text">{text(value)}</td>'
+
+
+def swatch(color: Sequence[int]) -> str:
+    """A small square of a color."""
+    red, green, blue = (int(channel) for channel in color)
+    return f'<span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
+
+
+def class_cell(name: str, color: Sequence[int] | None) -> Cell:
+    """A class with its color."""
+    return f'<td data-value="{text(name)}">{swatch(color) if color is not None else ""}{text(name)}</td>'
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = "", sortable: bool = False) -> str:
+    """A table; empty text without rows.
+
+    Args:
+        head: plain text of the columns' heads.
+        rows: cells as the functions above make them.
+        caption: plain text above it.
+        sortable: a click on a head sorts by its column.
+    """
+    if not rows:
+        return ""
+    mark = ' aria-sort="none"' if sortable else ""
+    heads = "".join(f'<th scope="col"{mark}>{text(name)}</th>' for name in head)
+    body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+    title = f'<caption class="caption">{text(caption)}</caption>' if caption else ""
+    return f'<div class="scroll"><table>{title}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def color_legend(entries: Sequence[tuple[str, Sequence[int]]]) -> str:
+    """Names beside their colors."""
+    items = "".join(f"<li>{swatch(color)}{text(name)}</li>" for name, color in entries)
+    return f'<ul class="legend">{items}</ul>' if items else ""
+
+
+def sentences(lines: Sequence[str]) -> str:
+    """A list of plain sentences."""
+    return f'<ul class="notes">{"".join(f"<li>{text(line)}</li>" for line in lines)}</ul>' if lines else ""
+
+
+def card(title: str, content: str, identifier: str = "") -> str:
+    """A titled part of the page; empty text without content."""
+    if not content:
+        return ""
+    mark = f' id="{text(identifier)}"' if identifier else ""
+    return f'<section class="card"{mark}><h2>{text(title)}</h2>{content}</section>'

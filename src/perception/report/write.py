@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the report of one or more runs: the page, and the same data as JSON, CSV and Markdown beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perception.errors import InputError
+from perception.evaluation.run_folder import BINARY_MAP, MAP, TRUE_VOXELS
+from perception.report import comparison_sections, run_sections
+from perception.report.comparison import paired_differences
+from perception.report.exports import write_exports
+from perception.report.mesh import MAX_FACES, Voxels, limited_faces, map_faces
+from perception.report.octree_view import octree_entry
+from perception.report.page import THEME_BUTTON, octree_block, text, write_page
+from perception.report.runs import ReportRun, load_runs, several_variants
+from perception.report.tables import card, sentences
+
+TOTAL_FACES = 700_000
+"""Of all maps in a page: about 4 MB."""
+MAX_MAPS = 12
+TOTAL_FRAMES = 48
+"""Frames with pictures in a page, each about 150 kB."""
+MIN_FACES = 20_000
+MAX_TRUE_VOXELS = 20_000_000
+
+
+def write_report(runs: Sequence[Path], output: Path) -> list[Path]:
+    """Write a page about runs, and beside it ``.json``, ``.md`` and ``.csv`` files with the same numbers.
+
+    Args:
+        runs: folders of runs, of evaluations or of sweeps.
+        output: the HTML file; the others take its name.
+
+    Returns:
+        the files, the page first.
+
+    Raises:
+        InputError: no run was given, one is damaged, or the output does not end in .html.
+    """
+    output = Path(output)
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"report: expected an output that ends in .html, got {output.name!r}")
+    loaded = load_runs([Path(run) for run in runs])
+    differences = paired_differences(loaded) if several_variants(loaded) else []
+    body = _comparison(loaded, differences) + _maps(loaded) + _runs(loaded)
+    names = list(dict.fromkeys(run.source for run in loaded))
+    title = f"perception: {names[0] if len(names) == 1 else f'{len(loaded)} runs of {len(names)} recordings'}"
+    page = write_page(output, title, _header(loaded), body)
+    return [page, *write_exports(loaded, differences, output)]
+
+
+def _header(runs: Sequence[ReportRun]) -> str:
+    created = sorted(str(run.summary.get("created") or "") for run in runs)[-1]
+    about = (
+        f"{len(runs)} run{'s' if len(runs) > 1 else ''}, the latest of {created}" if created else f"{len(runs)} runs"
+    )
+    links = '<a href="#octree">map</a>'
+    if len(runs) > 1:
+        links = f'<a href="#runs">all runs</a>{links}<a href="#single">single runs</a>'
+    return f'<p class="faint">{text(about)}</p><nav>{links}{THEME_BUTTON}</nav>'
+
+
+def _comparison(runs: Sequence[ReportRun], differences: Sequence[Any]) -> str:
+    if len(runs) < 2:
+        return ""
+    return (
+        comparison_sections.summary_table(runs)
+        + comparison_sections.difference_section(differences)
+        + comparison_sections.class_comparison(runs)
+        + comparison_sections.curve_comparison(runs)
+    )
+
+
+def _runs(runs: Sequence[ReportRun]) -> str:
+    frames = max(1, TOTAL_FRAMES // len(runs))
+    blocks = []
+    for run in runs:
+        parts = (
+            run_sections.overview(run),
+            run_sections.classes(run),
+            run_sections.frames(run, frames),
+            run_sections.curves(run),
+            run_sections.costmaps(run),
+            run_sections.details(run),
+        )
+        blocks.append(f'<div data-run="{run.index}">{"".join(parts)}</div>')
+    if len(runs) == 1:
+        return "".join(blocks)
+    options = "".join(f'<option value="{run.index}">{text(run.name)}</option>' for run in runs)
+    chooser = f'<div class="chooser" id="single"><label>Run <select class="runs">{options}</select></label></div>'
+    return chooser + "".join(blocks)
+
+
+def _maps(runs: Sequence[ReportRun]) -> str:
+    """The octrees of the runs, then the true voxels of each recording, as far as the page's size allows."""
+    mapped = [(run, path) for run in runs if (path := run.file(MAP) or run.file(BINARY_MAP))]
+    truths = list({run.source: run for run in runs if run.file(TRUE_VOXELS)}.values())
+    chosen = mapped[:MAX_MAPS]
+    true_maps = truths[: max(0, MAX_MAPS - len(chosen))]
+    if not chosen:
+        return ""
+    budget = max(MIN_FACES, min(MAX_FACES, TOTAL_FACES // (len(chosen) + len(true_maps))))
+    entries, notes = [], []
+    for run, path in chosen:
+        entries.append(map_entry(path, run.name, run, budget))
+    for run in true_maps:
+        try:
+            entries.append(_true_entry(run, budget))
+        except InputError as error:
+            notes.append(str(error))
+    left = len(mapped) + len(truths) - len(chosen) - len(true_maps)
+    if left:
+        notes.append(f"{left} more maps are left out to keep this page small; perception view shows any of them.")
+    return card("Octree", octree_block(entries) + sentences(notes), "octree")
+
+
+def map_entry(path: Path, name: str, run: ReportRun | None = None, max_faces: int = MAX_FACES) -> dict[str, Any]:
+    """One map file as the octree view takes it.
+
+    Args:
+        path: .ot or .bt.
+        name: as shown.
+        run: the run that it is of, for the camera's path; None for a file on its own.
+        max_faces: bound of the rectangles.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    from perception.labels import LabelSet
+    from perception.mapping import SemanticOcTree
+
+    tree = SemanticOcTree.read(path)
+    known = tree.metadata.get("label_set")
+    label_set = LabelSet.from_dict(known, f"{path}: label set") if known else (run.label_set if run else None)
+    return octree_entry(name, map_faces(tree, max_faces), tree.resolution, label_set, run.path() if run else None)
+
+
+def _true_entry(run: ReportRun, max_faces: int) -> dict[str, Any]:
+    from perception.simulation.voxels import VoxelMap
+
+    path = run.file(TRUE_VOXELS)
+    assert path is not None
+    truth = VoxelMap.load(path)
+    if len(truth.labels) > MAX_TRUE_VOXELS:
+        raise InputError(f"{path}: expected at most {MAX_TRUE_VOXELS} voxels to draw, got {len(truth.labels)}")
+    voxels = Voxels(truth.keys.astype(np.int64), truth.labels, truth.resolution, np.zeros(3))
+    faces = limited_faces(voxels, max_faces)
+    return octree_entry(f"truth · {run.source}", faces, truth.resolution, truth.label_set, run.path())
