@@ -32,7 +32,7 @@ LAYERS = [
         "simulation",
     },
     {"costmap", "evaluation"},
-    {"pipeline", "replay", "training", "compilation"},
+    {"pipeline", "replay", "evaluate", "report", "training", "compilation"},
     {"cli", "ros"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

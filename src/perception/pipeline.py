@@ -48,14 +48,21 @@ class PerceptionPipeline:
         config: all parameters.
         segmenter: the network; None maps geometry, or the labels that frames bring along.
         label_set: what labels mean; None takes the segmenter's.
+        use_frame_labels: labels that frames bring along stand in for the network's; False leaves them as truth to
+            compare with.
     """
 
     def __init__(
-        self, config: PerceptionConfig, segmenter: Segmenter | None = None, label_set: LabelSet | None = None
+        self,
+        config: PerceptionConfig,
+        segmenter: Segmenter | None = None,
+        label_set: LabelSet | None = None,
+        use_frame_labels: bool = True,
     ) -> None:
         label_set = label_set or (segmenter.label_set if segmenter else None)
         self.config = config
         self.segmenter = segmenter
+        self.use_frame_labels = use_frame_labels
         self.label_set = label_set.with_costs(config.costs) if label_set and config.costs else label_set
         self.tree = create_tree(config.octomap, self.label_set)
         self.projector = create_projector(self.tree, self.label_set, config)
@@ -72,12 +79,23 @@ class PerceptionPipeline:
         Raises:
             InputError: the frame contradicts itself (sizes, unknown labels); the map is as before.
         """
+        return self.take_in(*self.see(frame))
+
+    def see(self, frame: Frame) -> tuple[Frame, LabelImage | None, LabeledCloud]:
+        """The part of :meth:`process` that leaves the map alone: the registered frame, its labels, its cloud.
+
+        A replay may see a frame while the map still takes in the one before; errors as :meth:`process`.
+        """
         with self.timer.measure("prepare"):
             frame = registered(frame)
         with self.timer.measure("segment"):
             labels = self.segment(frame)
         with self.timer.measure("cloud"):
             cloud = self.lift(frame, labels)
+        return frame, labels, cloud
+
+    def take_in(self, frame: Frame, labels: LabelImage | None, cloud: LabeledCloud) -> FrameResult:
+        """The other part of :meth:`process`: map and costmap take in what :meth:`see` saw."""
         with self.timer.measure("insert"):
             report = self.insert(cloud, frame)
         with self.timer.measure("costmap"):
@@ -92,7 +110,7 @@ class PerceptionPipeline:
         """
         if self.label_set is None:
             return None
-        if frame.labels is not None:
+        if frame.labels is not None and self.use_frame_labels:
             self.label_set.check_ids(frame.labels.labels, "labels of the frame")
             return frame.labels
         return self.segmenter(frame.color) if self.segmenter else None

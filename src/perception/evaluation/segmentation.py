@@ -2,7 +2,7 @@
 """Scores of labels against the truth.
 
 Source of the definitions: Long, Shelhamer, Darrell, Fully Convolutional Networks for Semantic Segmentation, 2015,
-section 5 (pixel accuracy, mean intersection over union).
+section 5 (pixel accuracy, mean accuracy, mean and frequency-weighted intersection over union).
 """
 
 from __future__ import annotations
@@ -56,3 +56,27 @@ class ConfusionMatrix:
         """Mean of :meth:`iou` over the classes that occur in the truth."""
         present = self.counts.sum(axis=1) > 0
         return float(self.iou()[present].mean()) if present.any() else float("nan")
+
+    def class_accuracy(self) -> NDArray[np.float64]:
+        """(num_classes,) share of each true class's pixels that are right (recall), NaN where there is none."""
+        return _share(np.diag(self.counts[:, :-1]), self.counts.sum(axis=1))
+
+    def precision(self) -> NDArray[np.float64]:
+        """(num_classes,) share of the pixels predicted as a class that are it, NaN for classes never predicted."""
+        return _share(np.diag(self.counts[:, :-1]), self.counts[:, :-1].sum(axis=0))
+
+    def mean_accuracy(self) -> float:
+        """Mean of :meth:`class_accuracy` over the classes that occur in the truth."""
+        present = self.counts.sum(axis=1) > 0
+        return float(self.class_accuracy()[present].mean()) if present.any() else float("nan")
+
+    def frequency_weighted_iou(self) -> float:
+        """:meth:`iou` weighted by how many true pixels each class has; NaN when nothing was counted."""
+        true = self.counts.sum(axis=1)
+        present = true > 0
+        return float((self.iou()[present] * true[present]).sum() / self.total) if self.total else float("nan")
+
+
+def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):
+        return part.astype(np.float64) / whole

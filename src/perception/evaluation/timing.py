@@ -14,9 +14,15 @@ RESERVOIR = 4096
 
 
 class StageTimer:
-    """Durations of named stages; percentiles over a run of any length."""
+    """Durations of named stages; percentiles over a run of any length.
+
+    Attributes:
+        last: the latest duration of each stage, milliseconds.
+    """
 
     def __init__(self) -> None:
+        self.last: dict[str, float] = {}
+        self._sums: dict[str, float] = {}
         self._samples: dict[str, list[float]] = {}
         self._counts: dict[str, int] = {}
         self._rng = np.random.default_rng(0)
@@ -30,6 +36,8 @@ class StageTimer:
 
     def add(self, stage: str, milliseconds: float) -> None:
         """Add one duration."""
+        self.last[stage] = milliseconds
+        self._sums[stage] = self._sums.get(stage, 0.0) + milliseconds
         samples = self._samples.setdefault(stage, [])
         count = self._counts[stage] = self._counts.get(stage, 0) + 1
         if len(samples) < RESERVOIR:
@@ -41,12 +49,14 @@ class StageTimer:
             samples[slot] = milliseconds
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """For each stage: count, p50, p95 and max in milliseconds."""
+        """For each stage: count, and mean, p50, p95, p99 and max in milliseconds."""
         return {
             stage: {
                 "count": self._counts[stage],
+                "mean_ms": round(self._sums[stage] / self._counts[stage], 3),
                 "p50_ms": round(float(np.percentile(samples, 50)), 3),
                 "p95_ms": round(float(np.percentile(samples, 95)), 3),
+                "p99_ms": round(float(np.percentile(samples, 99)), 3),
                 "max_ms": round(float(np.max(samples)), 3),
             }
             for stage, samples in self._samples.items()
@@ -60,3 +70,38 @@ def peak_memory_mb() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def resident_memory_mb() -> float:
+    """Resident memory of this process now, MB."""
+    import psutil
+
+    return psutil.Process().memory_info().rss / 1e6
+
+
+class Curve:
+    """A value over frames in bounded space: when it grows too long, every second sample is given up.
+
+    Args:
+        length: most samples kept.
+    """
+
+    def __init__(self, length: int = 4096) -> None:
+        self._length, self._step, self._count = length, 1, 0
+        self._samples: list[tuple[int, float]] = []
+
+    def add(self, value: float) -> None:
+        """Add the value of the next frame."""
+        if self._count % self._step == 0:
+            self._samples.append((self._count, value))
+            if len(self._samples) > self._length:
+                self._samples, self._step = self._samples[::2], 2 * self._step
+        self._count += 1
+
+    def slope(self, per: int = 1000, least: int = 20) -> float | None:
+        """Growth per so many frames over the second half, by least squares; None with fewer than ``least`` samples.
+
+        The first half is left out because arrays that are reused grow to their size in it.
+        """
+        late = np.array(self._samples[len(self._samples) // 2 :], np.float64).reshape(-1, 2)
+        return float(np.polyfit(late[:, 0], late[:, 1], 1)[0] * per) if len(late) >= least else None

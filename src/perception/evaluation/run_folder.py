@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder that an evaluation leaves behind: names of its files, and how they are written and read.
+
+A run is complete where ``summary.json`` is, which is written last. A folder of several runs has ``evaluation.json`` (or
+``sweep.json``) that names them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from perception.errors import InputError
+from perception.mapping.octomap_io import atomic_write
+
+FORMAT = 1
+SUMMARY, FRAMES, PATH, CONFUSION = "summary.json", "frames.csv", "path.csv", "confusion.csv"
+EVALUATION, SWEEP, CELLS, WORST = "evaluation.json", "sweep.json", "cells", "worst"
+MAP, BINARY_MAP, TRUE_VOXELS = "map.ot", "map.bt", "map_truth.npz"
+COSTMAP, TRUE_COSTMAP, CONFIG = "costmap.yaml", "costmap_truth.yaml", "config.yaml"
+MAX_JSON_BYTES = 1 << 26
+FRAME_COLUMNS = (
+    "index", "stamp_ns", "dropped", "pixel_accuracy", "mean_iou", "confidence", "points", "read_ms", "prepare_ms",
+    "segment_ms", "cloud_ms", "insert_ms", "costmap_ms", "frame_ms", "rss_mb", "map_mb", "x", "y", "z",
+)  # fmt: skip
+PATH_COLUMNS = ("stamp_ns", "x", "y", "z", "qx", "qy", "qz", "qw")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        path: its folder.
+        summary: ``summary.json``.
+        frames: rows of ``frames.csv``: numbers as numbers, empty cells as None.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+    frames: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Short name of the source."""
+        return str(self.summary.get("name", self.path.name))
+
+    def scalar(self, name: str) -> float | None:
+        """A headline number; None where it was not scored."""
+        return self.summary.get("scalars", {}).get(name, {}).get("value")
+
+
+def load_run(path: str | Path, frames: bool = True) -> Run:
+    """Read a run folder.
+
+    Raises:
+        InputError: not one, not complete, or of another format.
+    """
+    path = Path(path)
+    if not (path / SUMMARY).is_file():
+        raise InputError(f"{path}: expected the folder of a finished evaluation ({SUMMARY}), found none")
+    summary = read_json(path / SUMMARY)
+    if summary.get("format") != FORMAT:
+        raise InputError(f"{path / SUMMARY}: expected format {FORMAT}, got {summary.get('format')!r}")
+    return Run(path, summary, read_rows(path / FRAMES) if frames and (path / FRAMES).is_file() else [])
+
+
+def find_runs(path: str | Path) -> list[Path]:
+    """The run folders in a folder: itself, those of an evaluation of several sources, or a sweep's finished cells.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(path)
+    if (path / SUMMARY).is_file():
+        return [path]
+    names: list[str] = []
+    if (path / EVALUATION).is_file():
+        names = [str(name) for name in read_json(path / EVALUATION).get("runs", [])]
+    elif (path / SWEEP).is_file():
+        cells = read_json(path / SWEEP).get("cells", [])
+        names = [str(cell.get("folder")) for cell in cells if cell.get("status") == "done"]
+    found = [path / name for name in names if (path / name / SUMMARY).is_file()]
+    if not found or any(path.resolve() not in run.resolve().parents for run in found):
+        raise InputError(f"{path}: expected the folder of an evaluation or of a sweep, found no finished run in it")
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        InputError: missing, too large, or something else.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise InputError(f"{path}: expected at most {MAX_JSON_BYTES} bytes, got {path.stat().st_size}")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected an object, got {type(data).__name__}")
+    return data
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV file with numbers as numbers and empty cells as None."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write plain values, whole or not at all; numbers that are not finite become null."""
+    atomic_write(path, [f"{json.dumps(plain(data), indent=2)}\n".encode()])
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON knows them: NumPy's numbers and arrays unpacked, null for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+class RowWriter:
+    """A CSV file that grows row by row and appears under its name when it is closed; a context manager.
+
+    Args:
+        path: the file.
+        columns: names of the columns.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._path, self._part = path, path.with_name(f".{path.name}.part")
+        self._file: TextIO = self._part.open("w", encoding="utf-8", newline="")
+        self._writer = csv.DictWriter(self._file, columns, restval="", lineterminator="\n")
+        self._writer.writeheader()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write a row; what is None or not finite is left empty."""
+        self._writer.writerow({name: _text(value) for name, value in row.items()})
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._file.close()
+        if error is None:
+            self._part.replace(self._path)
+        else:
+            self._part.unlink(missing_ok=True)
+
+
+def _text(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"{value:.7g}" if isinstance(value, float | np.floating) else value
+
+
+def _value(text: str | None) -> Any:
+    if text is None or text == "":
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

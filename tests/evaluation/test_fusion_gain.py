@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from perception.evaluation.class_mapping import ClassMapping
+from perception.evaluation.fusion_gain import FusionGain
+from perception.geometry import Transform
+from perception.labels import LabelClass, LabelSet
+
+SET = LabelSet("two", (LabelClass(0, "wall", (9, 9, 9)), LabelClass(1, "chair", (8, 8, 8))))
+
+
+class Map:
+    """Knows one class everywhere."""
+
+    def label_of(self, points):
+        return np.zeros(len(points), np.int32)
+
+
+def result():
+    cloud = SimpleNamespace(pixels=np.arange(4), points=np.ones((4, 3), np.float32))
+    return SimpleNamespace(cloud=cloud, frame=SimpleNamespace(map_T_camera=Transform.identity()))
+
+
+def test_both_are_scored_on_the_same_pixels():
+    gain = FusionGain(Map(), ClassMapping.build(SET, SET), step=1)
+    gain.add(result(), np.array([[0, 0], [0, 1]]), np.array([[0, 1], [1, 1]]))
+    found = gain.summary()
+    assert found is not None
+    assert found["pixels"] == 4
+    assert found["single"]["pixel_accuracy"] == pytest.approx(2 / 4)
+    assert found["single"]["mean_iou"] == pytest.approx((1 / 3 + 1 / 3) / 2)
+    assert found["fused"]["pixel_accuracy"] == pytest.approx(3 / 4)
+    assert found["fused"]["mean_iou"] == pytest.approx((3 / 4 + 0) / 2)
+
+
+def test_memory_is_bounded_on_long_runs():
+    gain = FusionGain(Map(), ClassMapping.build(SET, SET), step=1, max_points=20)
+    for _ in range(100):
+        gain.add(result(), np.zeros((2, 2), np.int32), np.zeros((2, 2), np.int32))
+    found = gain.summary()
+    assert found is not None and 2 <= found["frames"] <= 6

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perception.errors import InputError
+from perception.evaluation.run_folder import RowWriter, find_runs, load_run, plain, read_rows, write_json
+from perception.evaluation.run_key import fingerprint, run_key
+
+
+def make_run(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    write_json(folder / "summary.json", {"format": 1, "name": "room", "scalars": {"a": {"value": math.nan}}})
+    return folder
+
+
+def test_values_become_json_without_nan():
+    found = plain({"a": np.float32(1.5), "b": [float("inf"), np.int64(3)], "c": np.arange(2), "d": Path("x")})
+    assert found == {"a": 1.5, "b": [None, 3], "c": [0, 1], "d": "x"}
+
+
+def test_rows_come_back_as_numbers_and_empty_cells_as_none(tmp_path: Path):
+    with RowWriter(tmp_path / "rows.csv", ["index", "value", "text"]) as writer:
+        writer.write({"index": 1, "value": 0.25, "text": "a, b"})
+        writer.write({"index": 2, "value": float("nan")})
+        assert not (tmp_path / "rows.csv").exists()
+    assert read_rows(tmp_path / "rows.csv") == [
+        {"index": 1, "value": 0.25, "text": "a, b"},
+        {"index": 2, "value": None, "text": None},
+    ]
+
+
+def test_rows_of_a_failed_run_leave_nothing(tmp_path: Path):
+    with pytest.raises(RuntimeError), RowWriter(tmp_path / "rows.csv", ["a"]):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_are_found_alone_and_in_collections(tmp_path: Path):
+    one = make_run(tmp_path / "one")
+    assert find_runs(one) == [one]
+    assert load_run(one).name == "room" and load_run(one).scalar("a") is None
+    both = tmp_path / "both"
+    make_run(both / "00_a")
+    write_json(both / "evaluation.json", {"format": 1, "runs": ["00_a", "01_missing"]})
+    assert find_runs(both) == [both / "00_a"]
+    sweep = tmp_path / "sweep"
+    make_run(sweep / "cells" / "k")
+    cells = [{"folder": "cells/k", "status": "done"}, {"folder": "cells/f", "status": "failed"}]
+    write_json(sweep / "sweep.json", {"format": 1, "cells": cells})
+    assert find_runs(sweep) == [sweep / "cells" / "k"]
+
+
+@pytest.mark.parametrize("names", [[], ["../outside"], ["/etc"]])
+def test_folder_without_runs_of_its_own_is_refused(names: list[str], tmp_path: Path):
+    make_run(tmp_path / "outside")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write_json(folder / "evaluation.json", {"format": 1, "runs": names})
+    with pytest.raises(InputError, match="found no finished run"):
+        find_runs(folder)
+
+
+def test_summary_of_another_format_is_refused(tmp_path: Path):
+    (tmp_path / "summary.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(InputError, match="expected format 1, got 99"):
+        load_run(tmp_path)
+
+
+def test_key_depends_on_contents_config_and_options_not_on_place(tmp_path: Path):
+    for name, text in (("a", "same"), ("b", "same"), ("c", "other")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").write_text(text)
+    a, b, c = (fingerprint(tmp_path / name) for name in "abc")
+    assert a == b != c
+    keys = {
+        run_key(a, {"x": 1}, {}),
+        run_key(a, {"x": 2}, {}),
+        run_key(a, {"x": 1}, {"every": 2}),
+        run_key(c, {"x": 1}, {}),
+    }
+    assert len(keys) == 4
