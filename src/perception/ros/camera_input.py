@@ -120,6 +120,8 @@ class CameraInput:
     def clear(self) -> None:
         """Forget messages; calibrations stay."""
         self._sync.clear()
+        if self._waiting is not None:
+            self._drop("clock_jump")
         self._waiting = self._early_depth = None
         self._newest_ns = -1
 

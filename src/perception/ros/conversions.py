@@ -33,8 +33,15 @@ MAX_8_BIT_CLASSES = UNLABELED_8
 
 
 def stamp_to_ns(stamp: Any) -> int:
-    """builtin_interfaces/Time to integer nanoseconds."""
-    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+    """builtin_interfaces/Time to integer nanoseconds.
+
+    Raises:
+        InputError: a billion nanoseconds or more.
+    """
+    nanoseconds = int(stamp.nanosec)
+    if nanoseconds >= NS_PER_S:
+        raise InputError(f"stamp: expected less than {NS_PER_S} nanoseconds, got {nanoseconds}")
+    return int(stamp.sec) * NS_PER_S + nanoseconds
 
 
 def ns_to_stamp(stamp_ns: int) -> Time:

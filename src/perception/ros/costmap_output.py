@@ -132,13 +132,9 @@ class CostmapPlacement:
         return self._robot
 
     def _on_map(self, message: Any, frame_id: str) -> None:
-        try:
-            if message.header.frame_id.lstrip("/") != frame_id:
-                raise InputError(f"topic map: expected a grid in frame {frame_id}, got {message.header.frame_id!r}")
-            geometry = grid_geometry_of(message.info)
-        except InputError as error:
-            self._node.get_logger().error(str(error))
-            return
+        if message.header.frame_id.lstrip("/") != frame_id:
+            raise InputError(f"topic map: expected a grid in frame {frame_id}, got {message.header.frame_id[:60]!r}")
+        geometry = grid_geometry_of(message.info)
         if geometry != self._of_map:
             self._of_map = geometry
             self._changed()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -20,9 +21,9 @@ def label_set_from_info(message: Any) -> LabelSet:
         InputError: no classes, or ids or names twice.
     """
     names = {int(entry.class_id): str(entry.class_name) for entry in message.class_map}
-    if len(names) != len(message.class_map) or not all(0 <= number < MAX_CLASSES for number in names):
+    if not names or len(names) != len(message.class_map) or not all(0 <= number < MAX_CLASSES for number in names):
         raise InputError(
-            f"label_info: expected different ids below {MAX_CLASSES}, got {len(message.class_map)} classes"
+            f"label_info: expected classes with different ids below {MAX_CLASSES}, got {len(message.class_map)} classes"
         )
     for shipped in shipped_label_sets():
         if {label.id: label.name for label in shipped.classes} == names:
@@ -32,8 +33,9 @@ def label_set_from_info(message: Any) -> LabelSet:
     )
 
 
-def shipped_label_sets() -> list[LabelSet]:
+@cache
+def shipped_label_sets() -> tuple[LabelSet, ...]:
     """All label sets in the package."""
     folder = resources.files("perception") / "data" / "labels"
     names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-    return [LabelSet.load(name) for name in names]
+    return tuple(LabelSet.load(name) for name in names)

@@ -9,7 +9,6 @@ from typing import Any
 from sensor_msgs.msg import PointCloud2
 
 from perception import cloud
-from perception.errors import InputError
 from perception.geometry import Transform
 from perception.labels import LabelSet
 from perception.pipeline import registered
@@ -154,10 +153,7 @@ class LabeledCloudNode(PerceptionNode):
         )
 
     def _on_label_info(self, message: Any) -> None:
-        try:
-            self._label_set = label_set_from_info(message)
-        except InputError as error:
-            self.get_logger().error(str(error))
+        self._label_set = label_set_from_info(message)
 
 
 def main(arguments: list[str] | None = None) -> int:

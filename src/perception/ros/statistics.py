@@ -26,6 +26,7 @@ REASONS = {
     "camera_info": "camera_info makes no sense",
     "no_label_info": "labels came, but not what they mean (label_info)",
     "too_old": "the stamp is not newer than the last one",
+    "clock_jump": "the clock or the stamps went back while it waited",
     "encoding": "the encoding is not known",
     "malformed": "the message contradicts itself",
     "wrong_size": "the size is not that of camera_info",

@@ -21,7 +21,7 @@ class Synchronizer:
         tolerance_ns: largest difference to the leader's stamp, nanoseconds.
         queue_size: messages kept per stream.
         dropped: called with the reason for each leader that is given up: "sync" when it found no partners, "too_old"
-            when it came after a newer one was given out.
+            when it came after a newer one was given out, "clock_jump" when it was forgotten.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class Synchronizer:
 
     def clear(self) -> None:
         """Forget all messages and stamps (the clock jumped back)."""
+        for _ in self._stamps[self._leader]:
+            self._dropped("clock_jump")
         for stream in self._stamps:
             self._stamps[stream].clear()
             self._messages[stream].clear()

@@ -85,11 +85,13 @@ class FrameWorker:
                 self._condition.notify()
 
     def clear(self) -> int:
-        """Forget waiting frames; returns how many there were."""
+        """Forget waiting frames because time went back; returns how many there were."""
         with self._condition:
-            count = len(self._pending)
+            forgotten = [frame for _, frame in self._pending]
             self._pending.clear()
-            return count
+        for frame in forgotten:
+            self._dropped("clock_jump", "", source_of(frame))
+        return len(forgotten)
 
     def stop(self, timeout_s: float = 1.0) -> bool:
         """End the thread after the frame it is at; False when that takes longer than the timeout."""
@@ -143,6 +145,10 @@ class FrameWorker:
                 if error.reason == "extrapolation_past" or now >= deadline:
                     self._dropped(error.reason, str(error), source)
                     continue
+            except Exception as error:
+                # One bad frame must not end the thread.
+                self._report_bug(error, source)
+                continue
             kept.appendleft(item)
         self._pending = kept
         return ready
@@ -160,9 +166,12 @@ class FrameWorker:
             # What a frame needs may be gone already when the node stopped meanwhile.
             if not self._running or self._is_ending():
                 return
-            # One bad frame must not end the node; the traceback makes the bug findable.
-            logging.getLogger(__name__).exception("error in the frame worker")
-            self._dropped("internal", f"{type(error).__name__}: {error}", source)
+            self._report_bug(error, source)
+
+    def _report_bug(self, error: Exception, source: str) -> None:
+        """One bad frame must not end the node; the traceback makes the bug findable."""
+        logging.getLogger(__name__).error("error in the frame worker", exc_info=error)
+        self._dropped("internal", f"{type(error).__name__}: {error}", source)
 
 
 def source_of(frame: Any) -> str:
