@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import LabelInfo
 
+from perception.errors import MissingDependencyError
+from perception.ros import simulation_node
 from perception.ros.conversions import (
     camera_info_to_camera,
     image_to_color,
@@ -26,6 +30,7 @@ from perception.ros.conversions import (
 from perception.ros.node import latched_qos
 from perception.ros.simulation_config import SimulationConfig
 from perception.ros.simulation_node import SimulationNode, there_and_back
+from perception.simulation import requirements
 from perception.simulation.scenarios import MOVING, plan
 
 SMALL = {"simulation.scene": "boxes", "simulation.width": 80, "simulation.height": 60, "simulation.drift": 0.1}
@@ -133,6 +138,18 @@ def test_deactivation_ends_the_thread_and_activation_goes_on_where_it_was(nodes,
 )
 def test_a_scene_that_cannot_be_is_refused_at_configuration(start, wrong):
     _, result = start(**wrong)
+    assert result == TransitionCallbackReturn.FAILURE
+
+
+def test_a_machine_that_cannot_draw_is_told_at_configuration(start, monkeypatch):
+    def no_driver():
+        raise MissingDependencyError("simulation cannot open EGL")
+
+    config = SimulationConfig(scene="boxes")
+    rendered = replace(plan(config.scene_options(), config.drive_options()), draw=None)
+    monkeypatch.setattr(simulation_node, "plan", lambda scene, drive: rendered)
+    monkeypatch.setattr(requirements, "create_context", no_driver)
+    _, result = start()
     assert result == TransitionCallbackReturn.FAILURE
 
 

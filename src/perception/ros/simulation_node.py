@@ -51,8 +51,13 @@ class SimulationNode(PerceptionNode):
 
     def load(self) -> None:
         """Build the scene and plan the way through it."""
+        from perception.simulation.requirements import create_context
+
         config = self.parameters.config("simulation")
         self._drive = plan(config.scene_options(), config.drive_options())
+        if self._drive.draw is None:
+            # Where nothing can be drawn, configuration fails, not the thread of an active node.
+            create_context().release()
 
     def setup(self) -> None:
         """Advertise the topics of a camera driver, the odometry and the truth."""
