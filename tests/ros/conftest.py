@@ -59,7 +59,7 @@ class NodePair:
         self.executor.add_node(self.offering)
         self.executor.add_node(self.asking)
 
-    def spin_until(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+    def spin_until(self, condition: Callable[[], bool], timeout_s: float = 30.0) -> bool:
         deadline = time.monotonic() + timeout_s
         while not condition() and time.monotonic() < deadline:
             self.executor.spin_once(timeout_sec=0.05)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from perception.errors import MissingDependencyError
+from perception.simulation.furniture import FurnitureCatalog
 from perception.simulation.requirements import FURNITURE_FOLDER, FURNITURE_PACKAGE, create_context
 
 
@@ -28,6 +29,12 @@ def furniture() -> Path:
     if not FURNITURE_FOLDER.is_dir():
         pytest.skip(f"needs the system package {FURNITURE_PACKAGE}")
     return FURNITURE_FOLDER
+
+
+@pytest.fixture(scope="session")
+def catalog(furniture: Path) -> FurnitureCatalog:
+    """The furniture, each model read once for all tests."""
+    return FurnitureCatalog(furniture)
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,6 @@ STRUCTURE = ("floor", "ceiling", "wall", "window", "curtain", "door")
 
 
 @pytest.fixture(scope="module")
-def catalog(furniture: Path) -> FurnitureCatalog:
-    return FurnitureCatalog(furniture)
-
-
-@pytest.fixture(scope="module")
 def house(catalog: FurnitureCatalog) -> House:
     return generate_house(1, catalog)
 

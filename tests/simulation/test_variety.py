@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -64,8 +62,7 @@ def test_repainting_keeps_glass_and_shape():
     assert any(part.material is not wood for part in again.parts[:6])
 
 
-def test_a_house_without_variety_is_the_same_as_ever_and_a_wide_one_differs(furniture: Path):
-    catalog = FurnitureCatalog(furniture)
+def test_a_house_without_variety_is_the_same_as_ever_and_a_wide_one_differs(catalog: FurnitureCatalog):
     usual, wide = (generate_house(4, catalog, 3, variety=variety) for variety in ("usual", "wide"))
     assert usual.scene.name == "house_4" and wide.scene.name == "wide_house_4"
     assert usual.scene.background == (0.7, 0.8, 0.9)

@@ -18,9 +18,10 @@ from perception.simulation.view_sets import IGNORE, MAX_SHELL, ViewSetOptions, r
 LABELS = LabelSet.load("ade20k32")
 
 
-def test_views_come_with_labels_of_the_label_set_and_repeat_by_seed(furniture: Path, egl: None, tmp_path: Path):
+def test_views_come_with_labels_of_the_label_set_and_repeat_by_seed(
+    catalog: FurnitureCatalog, egl: None, tmp_path: Path
+):
     options = ViewSetOptions(3, per_house=2, width=96, height=72, seed=31, variety="wide", samples=1)
-    catalog = FurnitureCatalog(furniture)
     counts: list[int] = []
     assert write_view_set(tmp_path, options, counts.append, catalog) == 3
     assert counts == [1, 2, 3]
