@@ -15,10 +15,17 @@ from perception.errors import PerceptionError
 COMMANDS = {
     "demo": "replay a recorded sequence and show what comes out",
     "replay": "run the pipeline over a folder or a bag: map, costmap, pictures, figures",
+    "evaluate": "score the pipeline on recordings: labels, map, costmap, time, memory",
+    "report": "make a page about evaluated runs, complete in one file",
+    "view": "show a map, a run or a recording: in Rerun, or as a page",
     "info": "say what is in a map file, a bag or a folder of frames",
     "bench": "measure speed against OctoMap's own library",
     "simulate": "record a drive through a scene with known truth",
     "train": "train a segmentation network",
+    "compare": "compare evaluated runs; fails when a chosen number got worse",
+    "merge": "add maps of several robots or recordings together",
+    "sweep": "evaluate many networks and parameters on many recordings, resumable",
+    "record": "write what the pipeline makes of a recording into a new bag",
     "score": "score networks on a scene with known truth and on photographs",
     "weights": "import or blend network weights",
     "bringup": "start the ROS 2 nodes and their lifecycle without ros2 launch",
@@ -60,7 +67,7 @@ def _parse(arguments: list[str]):
     named = next((word for word in arguments if not word.startswith("-")), None)
     runners = {}
     for name, summary in COMMANDS.items():
-        # Only the module of the named command is imported: the overview must not wait for numba or ROS.
+        # Only the module of the named command is imported: the overview must not wait for kernels or ROS.
         if name == named:
             module = importlib.import_module(f"perception.cli.{name}")
             command = module.add_parser(subparsers)

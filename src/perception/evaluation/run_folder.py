@@ -18,7 +18,6 @@ from typing import Any, TextIO
 import numpy as np
 
 from perception.errors import InputError
-from perception.mapping.octomap_io import atomic_write
 
 FORMAT = 1
 SUMMARY, FRAMES, PATH, CONFUSION = "summary.json", "frames.csv", "path.csv", "confusion.csv"
@@ -121,6 +120,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def write_json(path: Path, data: Any) -> None:
     """Write plain values, whole or not at all; numbers that are not finite become null."""
+    # Reading runs and comparing them needs no map: its kernels stay away.
+    from perception.mapping.octomap_io import atomic_write
+
     atomic_write(path, [f"{json.dumps(plain(data), indent=2)}\n".encode()])
 
 

@@ -3,6 +3,7 @@
 
 from perception.mapping.inputs import InsertReport
 from perception.mapping.lookup import RayHits
+from perception.mapping.merging import merge_maps
 from perception.mapping.octree import SemanticOcTree, SensorModel
 from perception.mapping.ray_casting import FREE, HIT, OUTSIDE, UNKNOWN
 from perception.mapping.results import OccupiedColumns, OctreeLeaves
@@ -19,6 +20,7 @@ __all__ = [
     "RayHits",
     "SemanticOcTree",
     "SensorModel",
+    "merge_maps",
     "warm_up",
     "warm_up_insertion",
     "warm_up_reading",

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``perception compare``: two evaluations side by side; exit code 2 when a chosen number got worse."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from perception.errors import InputError
+
+GOT_WORSE = 2
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="compare evaluated runs",
+        description="Compare two evaluations of the same recordings: differences with 95 %% bootstrap intervals over "
+        "frames (over recordings for numbers that frames do not have). Exit code 2 when a number chosen with --metric "
+        "got worse by more than its margin, so that continuous integration fails.",
+    )
+    parser.add_argument("a", type=Path, help="folder of the evaluation to compare with")
+    parser.add_argument("b", type=Path, help="folder of the evaluation to judge")
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME[=MARGIN]",
+        help="fail when this number gets worse by more than the margin, in its unit (default: 0)",
+    )
+    parser.add_argument("--output", type=Path, help="write the comparison as .json, .csv or .md")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, print, write; 2 when something chosen got worse."""
+    from perception.evaluation.run_comparison import compare_folders
+
+    if arguments.output is not None and arguments.output.suffix not in (".json", ".csv", ".md"):
+        raise InputError(f"--output: expected a file that ends in .json, .csv or .md, got {arguments.output}")
+    found = compare_folders(arguments.a, arguments.b, parse_margins(arguments.metric))
+    print(table(found["metrics"]))
+    for name in found["unpaired"]:
+        print(f"not compared, in one evaluation only: {name}")
+    if arguments.output is not None:
+        _write(arguments.output, found)
+    worse = [entry for entry in found["metrics"] if entry["worse"]]
+    for entry in worse:
+        print(f"worse: {entry['title']} ({entry['name']}) {entry['a']:.4g} → {entry['b']:.4g} {entry['unit']}".rstrip())
+    return GOT_WORSE if worse else 0
+
+
+def parse_margins(texts: list[str]) -> dict[str, float]:
+    """Margins by name from ``NAME`` or ``NAME=MARGIN``; raises InputError for a margin that is no number."""
+    margins = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        try:
+            margins[name] = float(value) if separator else 0.0
+        except ValueError as error:
+            raise InputError(f"--metric: expected NAME=MARGIN with a number, got {text!r}") from error
+    return margins
+
+
+def table(metrics: list[dict[str, Any]]) -> str:
+    """The comparison as a Markdown table."""
+    rows = [["number", "a", "b", "difference", "95 % interval", "pairs", ""], ["---"] * 7]
+    for entry in metrics:
+        interval = "" if entry["low"] is None else f"{entry['low']:+.4g} … {entry['high']:+.4g}"
+        title = f"{entry['title']}, {entry['unit']}" if entry["unit"] else entry["title"]
+        numbers = [f"{entry['a']:.4g}", f"{entry['b']:.4g}", f"{entry['difference']:+.4g}"]
+        rows.append([title, *numbers, interval, str(entry["frames"]), "worse" if entry["worse"] else ""])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    from perception.evaluation.run_folder import RowWriter, write_json
+
+    if path.suffix == ".json":
+        write_json(path, found)
+    elif path.suffix == ".md":
+        path.write_text(table(found["metrics"]) + "\n", encoding="utf-8")
+    else:
+        with RowWriter(path, list(found["metrics"][0])) as writer:
+            for entry in found["metrics"]:
+                writer.write(entry)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``perception merge``: add map files together."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from perception.errors import InputError
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "merge",
+        help="add maps of several robots or recordings together",
+        description="Add map files (.ot) together: log-odds and label scores add within their bounds, as if all scans "
+        "had been mapped in one run.",
+    )
+    parser.add_argument("map", nargs="+", type=Path, help="map files of one resolution and of the same classes")
+    parser.add_argument("--output", required=True, type=Path, help="the merged map: .ot, or .bt for occupancy alone")
+    parser.add_argument(
+        "--transform",
+        action="append",
+        default=[],
+        metavar="N=X,Y,Z,QX,QY,QZ,QW",
+        help="pose of the n-th map (from 1) in the merged one, meters and quaternion; N=X,Y,Z,YAW in degrees will do",
+    )
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, add, write."""
+    from perception.labels import LabelSet
+    from perception.mapping import SemanticOcTree, merge_maps
+
+    if arguments.output.suffix not in (".ot", ".bt"):
+        raise InputError(f"--output: expected a file that ends in .ot or .bt, got {arguments.output}")
+    transforms = parse_transforms(arguments.transform, len(arguments.map))
+    maps = [SemanticOcTree.read(path) for path in arguments.map]
+    described = [tree.metadata.get("label_set") for tree in maps]
+    for path, other in zip(arguments.map[1:], described[1:], strict=True):
+        if _names(other) != _names(described[0]):
+            raise InputError(f"{path}: expected the classes of {arguments.map[0]}, got others")
+    frames = {str(tree.metadata.get("frame_id") or "map") for tree in maps}
+    if len(frames) > 1 and not arguments.transform:
+        raise InputError(f"merge: expected maps of one frame or --transform, got frames {sorted(frames)}")
+    merged = merge_maps(maps, transforms)
+    if arguments.output.suffix == ".bt":
+        merged.write_binary(arguments.output)
+    else:
+        label_set = LabelSet.from_dict(described[0], str(arguments.map[0])) if described[0] else None
+        about = {name: value for name, value in merged.metadata.items() if name != "label_set"}
+        merged.write(arguments.output, label_set, about)
+    print(f"{len(maps)} maps, {merged.known_voxels():,} known voxels: {arguments.output}")
+    return 0
+
+
+def _names(label_set: Any) -> Any:
+    return None if label_set is None else [(entry["id"], entry["name"]) for entry in label_set["classes"]]
+
+
+def parse_transforms(texts: list[str], count: int) -> list[Any]:
+    """``merged_T_map`` of each of ``count`` maps, None where none was given.
+
+    Raises:
+        InputError: not a number of a map, or not 4 or 7 numbers.
+    """
+    from math import cos, radians, sin
+
+    from perception.geometry import Transform
+
+    transforms: list[Any] = [None] * count
+    for text in texts:
+        number, _, values = text.partition("=")
+        if not number.isdigit() or not 1 <= int(number) <= count:
+            raise InputError(f"--transform: expected the number of a map, 1 to {count}, before '=', got {text!r}")
+        try:
+            numbers = [float(value) for value in values.split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) == 4:
+            half = radians(numbers[3]) / 2
+            numbers = [*numbers[:3], 0.0, 0.0, sin(half), cos(half)]
+        if len(numbers) != 7:
+            raise InputError(f"--transform: expected N=X,Y,Z,YAW or N=X,Y,Z,QX,QY,QZ,QW, got {text!r}")
+        transforms[int(number) - 1] = Transform.from_translation_quaternion(numbers[:3], numbers[3:])
+    return transforms

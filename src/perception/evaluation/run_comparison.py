@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two evaluations of the same recordings side by side: paired differences, bootstrap intervals, what got worse.
+
+Source of the interval: percentile bootstrap, Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+Pairs are resampled, so that what is hard for both runs cancels out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from perception.errors import InputError
+from perception.evaluation.run_folder import FORMAT, Run, find_runs, load_run
+from perception.evaluation.scalars import BY_NAME, HIGHER, LOWER, Scalar
+
+RESAMPLES = 2000
+LEAST_PAIRS = 5
+"""Fewer pairs give no interval."""
+BATCH = 1 << 22
+"""Numbers drawn at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A headline number of two evaluations, the mean over their recordings.
+
+    Attributes:
+        name: of the scalar.
+        title: for people.
+        unit: of a, b, difference, low and high.
+        better: "higher", "lower" or "none".
+        a: of the first evaluation.
+        b: of the second one.
+        difference: b − a.
+        low: lower end of the 95 % interval of the difference, None where too few pairs are there.
+        high: upper end.
+        frames: pairs of the interval: frames for numbers that each frame has, else recordings.
+        worse: it got worse by more than the margin that was asked for.
+        mean_difference: mean of the pairs, which the interval is around; for numbers of frames it can differ from
+            ``difference``, in which every pixel counts the same.
+    """
+
+    name: str
+    title: str
+    unit: str
+    better: str
+    a: float
+    b: float
+    difference: float
+    low: float | None
+    high: float | None
+    frames: int
+    worse: bool
+    mean_difference: float | None = None
+
+
+def bootstrap_interval(
+    differences: ArrayLike, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
+) -> tuple[float, float] | None:
+    """Interval of the mean of paired differences; None for fewer than five.
+
+    Args:
+        differences: (N,) one per pair.
+        resamples: how many samples of N pairs are drawn.
+        level: share of their means that lies in the interval.
+        seed: of the draws.
+    """
+    values = np.asarray(differences, np.float64)
+    if len(values) < LEAST_PAIRS:
+        return None
+    rng = np.random.default_rng(seed)
+    means: list[float] = []
+    while len(means) < resamples:
+        count = min(max(BATCH // len(values), 1), resamples - len(means))
+        means.extend(values[rng.integers(0, len(values), (count, len(values)))].mean(axis=1).tolist())
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)
+
+
+def compare_folders(a: str | Path, b: str | Path, margins: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Compare the evaluations in two folders recording by recording.
+
+    Args:
+        a: run folder, or folder of several.
+        b: the same, of the run to judge.
+        margins: by name of a scalar, by how much it may get worse.
+
+    Returns:
+        ``format``, ``a``, ``b``, ``pairs`` (name, a, b), ``unpaired`` (names of recordings that only one has) and
+        ``metrics``, as of :class:`Comparison`.
+
+    Raises:
+        InputError: no finished run, no common recording, or a margin for a number that is unknown or that one lacks.
+    """
+    runs_a, runs_b = ([load_run(path) for path in find_runs(folder)] for folder in (a, b))
+    pairs = pair_runs(runs_a, runs_b)
+    if not pairs:
+        names = [sorted({run.name for run in runs}) for runs in (runs_a, runs_b)]
+        raise InputError(f"compare: expected evaluations of the same recordings, got {names[0]} and {names[1]}")
+    known = {run.name for pair in pairs for run in pair}
+    return {
+        "format": FORMAT,
+        "a": str(a),
+        "b": str(b),
+        "pairs": [{"name": one.name, "a": str(one.path), "b": str(other.path)} for one, other in pairs],
+        "unpaired": sorted({run.name for run in (*runs_a, *runs_b)} - known),
+        "metrics": [asdict(entry) for entry in compare_runs(pairs, margins or {})],
+    }
+
+
+def pair_runs(a: Sequence[Run], b: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """Runs of the same recording by name; of several of one name the first with the first, and so on."""
+    if len(a) == len(b) == 1:
+        return [(a[0], b[0])]
+    waiting: dict[str, list[Run]] = {}
+    for run in b:
+        waiting.setdefault(run.name, []).append(run)
+    return [(run, waiting[run.name].pop(0)) for run in a if waiting.get(run.name)]
+
+
+def compare_runs(pairs: Sequence[tuple[Run, Run]], margins: Mapping[str, float]) -> list[Comparison]:
+    """Compare every headline number that both runs of a pair have.
+
+    Raises:
+        InputError: as :func:`compare_folders`.
+    """
+    for name, margin in margins.items():
+        scalar = BY_NAME.get(name)
+        if scalar is None or scalar.better not in (HIGHER, LOWER):
+            known = sorted(known.name for known in BY_NAME.values() if known.better in (HIGHER, LOWER))
+            raise InputError(f"metric {name!r}: expected one of {', '.join(known)}")
+        if not 0 <= margin < float("inf"):
+            raise InputError(f"metric {name}: expected a margin of 0 or more, got {margin}")
+    found = [_compare(scalar, pairs, margins.get(scalar.name)) for scalar in BY_NAME.values()]
+    result = [entry for entry in found if entry is not None]
+    missing = sorted(set(margins) - {entry.name for entry in result})
+    if missing:
+        raise InputError(f"metric {', '.join(missing)}: expected in both evaluations, at least one was not scored so")
+    return result
+
+
+def _compare(scalar: Scalar, pairs: Sequence[tuple[Run, Run]], margin: float | None) -> Comparison | None:
+    values = [(one.scalar(scalar.name), other.scalar(scalar.name)) for one, other in pairs]
+    both = np.array([pair for pair in values if None not in pair], np.float64).reshape(-1, 2)
+    if not len(both):
+        return None
+    a, b = both.mean(axis=0).tolist()
+    by_recording = both[:, 1] - both[:, 0]
+    differences = _by_frame(scalar.frame_column, pairs) if scalar.frame_column else by_recording
+    interval = bootstrap_interval(differences)
+    low, high = interval or (None, None)
+    loss = (a - b) if scalar.better == HIGHER else (b - a)
+    return Comparison(
+        scalar.name,
+        scalar.title,
+        scalar.unit,
+        scalar.better,
+        a,
+        b,
+        b - a,
+        low,
+        high,
+        len(differences),
+        # Rounding of a difference must not fail a run that is exactly at the margin.
+        margin is not None and loss > margin + 1e-12,
+        float(np.mean(differences)) if len(differences) else None,
+    )
+
+
+def _by_frame(column: str, pairs: Sequence[tuple[Run, Run]]) -> np.ndarray:
+    """Differences of a column between the frames of the same stamp."""
+    found: list[float] = []
+    for one, other in pairs:
+        known = {row["stamp_ns"]: row.get(column) for row in one.frames}
+        for row in other.frames:
+            before, now = known.get(row["stamp_ns"]), row.get(column)
+            if before is not None and now is not None:
+                found.append(float(now) - float(before))
+    return np.array(found, np.float64)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perception.cli.main import main
+from perception.labels import LabelClass, LabelSet
+from perception.mapping import SemanticOcTree
+
+SET = LabelSet("two", (LabelClass(0, "wall", (9, 9, 9)), LabelClass(1, "chair", (8, 8, 8))))
+
+
+def write_map(path: Path, point, label=0, label_set=SET, **about):
+    tree = SemanticOcTree(0.1, num_classes=2)
+    tree.insert_cloud(np.array([point]), (0.05, 0.05, 0.05), np.array([label]))
+    tree.write(path, label_set, about)
+    return tree
+
+
+def test_maps_are_added_and_keep_their_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_map(tmp_path / "a.ot", (1.05, 0.05, 0.05), 0, frame_id="map")
+    write_map(tmp_path / "b.ot", (1.05, 0.05, 0.05), 1, frame_id="map")
+    files = [str(tmp_path / name) for name in ("a.ot", "b.ot")]
+    command = ["merge", *files, "--transform", "2=0,1,0,0", "--output", str(tmp_path / "c.ot")]
+    assert main(command) == 0
+    merged = SemanticOcTree.read(tmp_path / "c.ot")
+    assert merged.label_of(np.array([[1.05, 0.05, 0.05], [1.05, 1.05, 0.05]])).tolist() == [0, 1]
+    assert merged.metadata["frame_id"] == "map" and merged.metadata["label_set"]["name"] == "two"
+    assert "22 known voxels" in capsys.readouterr().out
+
+
+def test_yaw_turns_a_map(tmp_path: Path):
+    write_map(tmp_path / "a.ot", (1.05, 0.05, 0.05))
+    assert main(["merge", str(tmp_path / "a.ot"), "--transform", "1=0,0,0,90", "--output", str(tmp_path / "b.ot")]) == 0
+    assert SemanticOcTree.read(tmp_path / "b.ot").log_odds(np.array([[-0.05, 1.05, 0.05]]))[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--transform", "3=0,0,0,0"], "expected the number of a map, 1 to 2"),
+        (["--transform", "1=0,0"], "expected N=X,Y,Z,YAW"),
+        ([], "expected maps of one frame or --transform"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments, message, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_map(tmp_path / "a.ot", (1, 0, 0), frame_id="map")
+    write_map(tmp_path / "b.ot", (1, 0, 0), frame_id="odom")
+    files = [str(tmp_path / name) for name in ("a.ot", "b.ot")]
+    assert main(["merge", *files, *arguments, "--output", str(tmp_path / "c.ot")]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_other_classes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    other = LabelSet("other", (LabelClass(0, "floor", (9, 9, 9)), LabelClass(1, "chair", (8, 8, 8))))
+    write_map(tmp_path / "a.ot", (1, 0, 0))
+    write_map(tmp_path / "b.ot", (1, 0, 0), label_set=other)
+    files = [str(tmp_path / name) for name in ("a.ot", "b.ot")]
+    assert main(["merge", *files, "--output", str(tmp_path / "c.ot")]) == 1
+    assert "expected the classes of" in capsys.readouterr().err

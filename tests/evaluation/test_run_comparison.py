@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perception.cli.main import main
+from perception.errors import InputError
+from perception.evaluation.run_comparison import bootstrap_interval, compare_folders
+from perception.evaluation.run_folder import FRAME_COLUMNS, RowWriter, read_rows, write_json
+
+ACCURACY, TIME = "segmentation.pixel_accuracy", "timing.stages.frame.p50_ms"
+
+
+def make_run(folder: Path, accuracies, milliseconds=10.0, name="room") -> Path:
+    folder.mkdir(parents=True)
+    with RowWriter(folder / "frames.csv", FRAME_COLUMNS) as writer:
+        for index, accuracy in enumerate(accuracies):
+            writer.write(
+                {"index": index, "stamp_ns": 100 * index, "pixel_accuracy": accuracy, "frame_ms": milliseconds}
+            )
+    scalars = {ACCURACY: {"value": float(np.mean(accuracies))}, TIME: {"value": milliseconds}}
+    write_json(folder / "summary.json", {"format": 1, "name": name, "scalars": scalars})
+    return folder
+
+
+def metrics(found):
+    return {entry["name"]: entry for entry in found["metrics"]}
+
+
+def test_interval_of_equal_differences_is_a_point_and_of_few_none():
+    assert bootstrap_interval(np.full(50, 0.25)) == (0.25, 0.25)
+    assert bootstrap_interval([1.0, 2.0]) is None
+
+
+def test_interval_equals_that_of_the_normal_distribution_for_many_pairs():
+    values = np.random.default_rng(1).normal(1.0, 2.0, 400)
+    low, high = bootstrap_interval(values) or (0, 0)
+    half = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.04)
+    assert high == pytest.approx(values.mean() + half, abs=0.04)
+
+
+def test_interval_equals_scipys_percentile_bootstrap():
+    stats = pytest.importorskip("scipy.stats")
+    values = np.random.default_rng(2).exponential(1.0, 60)
+    expected = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20000, rng=0).confidence_interval
+    found = bootstrap_interval(values, 20000)
+    assert found is not None
+    assert found == pytest.approx((expected.low, expected.high), abs=0.02)
+
+
+def test_frames_are_paired_by_stamp(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(0, 1, 30)
+    a = make_run(tmp_path / "a", hard * 0.8)
+    b = make_run(tmp_path / "b", hard * 0.8 + 0.1)
+    entry = metrics(compare_folders(a, b))[ACCURACY]
+    # Frames differ widely among each other, but each by 0.1 from its partner.
+    assert entry["difference"] == pytest.approx(0.1)
+    assert entry["low"] == pytest.approx(0.1, abs=1e-6) and entry["high"] == pytest.approx(0.1, abs=1e-6)
+    assert entry["frames"] == 30 and not entry["worse"]
+
+
+def test_recordings_are_paired_by_name(tmp_path: Path):
+    for side, shift in (("a", 0.0), ("b", 0.2)):
+        names = ["00_x", "01_y", "02_only" + side]
+        for name, base in zip(names, (0.1, 0.5, 0.3), strict=True):
+            make_run(tmp_path / side / name, [base + shift], name=name[3:])
+        write_json(tmp_path / side / "evaluation.json", {"format": 1, "runs": names})
+    found = compare_folders(tmp_path / "a", tmp_path / "b")
+    assert [pair["name"] for pair in found["pairs"]] == ["x", "y"]
+    assert found["unpaired"] == ["onlya", "onlyb"]
+    assert metrics(found)[ACCURACY]["a"] == pytest.approx(0.3)
+    assert metrics(found)[ACCURACY]["difference"] == pytest.approx(0.2)
+
+
+def test_exit_code_is_2_only_when_a_chosen_number_got_worse_by_more_than_its_margin(tmp_path: Path):
+    a = str(make_run(tmp_path / "a", [0.8] * 6, 10.0))
+    b = str(make_run(tmp_path / "b", [0.75] * 6, 14.0))
+    assert main(["compare", a, b]) == 0
+    assert main(["compare", a, b, "--metric", ACCURACY]) == 2
+    assert main(["compare", a, b, "--metric", f"{ACCURACY}=0.06"]) == 0
+    assert main(["compare", a, b, "--metric", f"{TIME}=4"]) == 0
+    assert main(["compare", a, b, "--metric", f"{ACCURACY}=0.06", "--metric", f"{TIME}=3.9"]) == 2
+    assert main(["compare", b, a, "--metric", ACCURACY, "--metric", TIME]) == 0
+
+
+@pytest.mark.parametrize("suffix", ["json", "csv", "md"])
+def test_comparison_is_written(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    a, b = (str(make_run(tmp_path / name, [value] * 6)) for name, value in (("a", 0.8), ("b", 0.7)))
+    output = tmp_path / f"found.{suffix}"
+    assert main(["compare", a, b, "--metric", ACCURACY, "--output", str(output)]) == 2
+    assert "worse: Pixel accuracy" in capsys.readouterr().out
+    if suffix == "json":
+        assert metrics(json.loads(output.read_text()))[ACCURACY]["worse"] is True
+    elif suffix == "csv":
+        assert read_rows(output)[0]["difference"] == pytest.approx(-0.1)
+    else:
+        assert "| Pixel accuracy, single images | 0.8 | 0.7 | -0.1 |" in output.read_text()
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("segmentation.miou", "expected one of"),
+        ("voxels.occupied", "expected one of"),
+        (f"{ACCURACY}=much", "with a number"),
+        (f"{ACCURACY}=-1", "margin of 0 or more"),
+        ("map.occupancy.f1", "was not scored"),
+    ],
+)
+def test_wrong_metrics_are_one_line(metric, message, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    a = str(make_run(tmp_path / "a", [0.8]))
+    assert main(["compare", a, a, "--metric", metric]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_evaluations_without_a_common_recording_are_refused(tmp_path: Path):
+    for side in "ab":
+        for number in range(2):
+            make_run(tmp_path / side / f"{number}", [0.5], name=f"{side}{number}")
+        write_json(tmp_path / side / "evaluation.json", {"format": 1, "runs": ["0", "1"]})
+    with pytest.raises(InputError, match="expected evaluations of the same recordings"):
+        compare_folders(tmp_path / "a", tmp_path / "b")
