@@ -53,13 +53,13 @@ class _Axis:
             low, high, values = math.log10(low), math.log10(high), np.log10(np.maximum(values, 1e-300))
         return self.begin + (values - low) / (high - low) * (self.end - self.begin)
 
-    def ticks(self) -> list[float]:
+    def ticks(self, count: int = 5) -> list[float]:
         if self.logarithmic:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             factors = (1,) if len(decades) > 3 else (1, 2, 5)
             values = [factor * 10.0**decade for decade in decades for factor in factors]
         else:
-            step = nice_step(self.high - self.low, 5)
+            step = nice_step(self.high - self.low, count)
             first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
             values = [step * number for number in range(first, last + 1)]
         return [value for value in values if self.low * (1 - 1e-9) - 1e-12 <= value <= self.high * (1 + 1e-9)]
@@ -97,8 +97,8 @@ def line_chart(
     horizontal = _axis_of(np.concatenate([one.x for one in series]), LEFT, WIDTH - RIGHT)
     vertical = _vertical(np.concatenate([one.y for one in series]), limits, logarithmic)
     lines = [f'<path class="line" {_stroke(one)} d="{_path(one, horizontal, vertical)}"/>' for one in series]
-    svg = _frame(horizontal, vertical, x_label, unit, title) + "".join(lines)
-    return _figure(title, svg, series, _readout(series, horizontal, x_label, unit))
+    svg = _frame(horizontal, vertical, x_label, title) + "".join(lines)
+    return _figure(f"{title}, {unit}" if unit else title, svg, series, _readout(series, horizontal, x_label, unit))
 
 
 def _stroke(series: Series) -> str:
@@ -149,21 +149,19 @@ def _path(series: Series, horizontal: _Axis, vertical: _Axis) -> str:
     return "".join(parts)
 
 
-def _frame(horizontal: _Axis, vertical: _Axis, x_label: str, unit: str, title: str) -> str:
+def _frame(horizontal: _Axis, vertical: _Axis, x_label: str, title: str) -> str:
     """Grid, ticks and the names of both axes."""
     bottom, parts = HEIGHT - BOTTOM, []
     for value in vertical.ticks():
         y = float(vertical.pixels(value))
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_tick(value)}</text>')
-    for value in horizontal.ticks():
+    for value in horizontal.ticks(8):
         x = float(horizontal.pixels(value))
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>')
         parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{_tick(value)}</text>')
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{text(x_label)}</text>')
-    if unit:
-        parts.append(f'<text x="4" y="{HEIGHT - 4}">{text(unit)}</text>')
     return f"<title>{text(title)}</title>" + "".join(parts)
 
 
@@ -219,7 +217,7 @@ def reliability_chart(bins: Sequence[dict[str, Any]]) -> str:
             Series("measured", confidence, accuracy, "--run-0"),
         ],
         "confidence of the network, share",
-        "share right",
+        "",
         (0.0, 1.0),
     )
 
@@ -233,9 +231,9 @@ def interval_chart(title: str, unit: str, rows: Sequence[tuple[str, float, float
         rows: name, difference, and lower and upper end of its interval.
         better: "higher", "lower" or "none": which side is colored as better.
     """
-    height, name_width = 26 * len(rows) + BOTTOM + 6, 0
+    height = 36 * len(rows) + BOTTOM + 6
     reach = max(max(abs(low), abs(high)) for _, _, low, high in rows) or 1.0
-    axis = _Axis(-1.08 * reach, 1.08 * reach, name_width + 12, WIDTH - 12)
+    axis = _Axis(-1.08 * reach, 1.08 * reach, 12, WIDTH - 12)
     parts = []
     for value in axis.ticks():
         x = float(axis.pixels(value))
@@ -244,17 +242,17 @@ def interval_chart(title: str, unit: str, rows: Sequence[tuple[str, float, float
     zero = float(axis.pixels(0.0))
     parts.append(f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="0" y2="{height - BOTTOM}"/>')
     for number, (name, middle, low, high) in enumerate(rows):
-        y, color = 26 * number + 19, _verdict_color(low, high, better)
+        y, color = 36 * number + 26, _verdict_color(low, high, better)
         x, left, right = (float(axis.pixels(value)) for value in (middle, low, high))
-        parts.append(f'<text x="4" y="{y - 7}">{text(name)}</text>')
+        parts.append(f'<text x="4" y="{y - 11}">{text(name)}</text>')
         parts.append(
             f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y}" y2="{y}" stroke-width="3" style="stroke:{color}"/>'
         )
         parts.append(f'<circle cx="{x:.1f}" cy="{y}" r="4.5" style="fill:{color}"/>')
-    label = f"difference to the first{', ' + unit if unit else ''}"
+    label = f"difference to the first run{', ' + unit if unit else ''}"
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{height - 4}" text-anchor="end">{text(label)}</text>')
     return (
-        f'<figure><b>{text(title)}</b><div class="intervals chart-static"><svg viewBox="0 0 {WIDTH} {height}" role="img">'
+        f'<figure><b>{text(title)}</b><div class="intervals"><svg viewBox="0 0 {WIDTH} {height}" role="img">'
         f"<title>{text(title)}</title>{''.join(parts)}</svg></div></figure>"
     )
 

@@ -21,6 +21,11 @@ from perception.report.runs import ReportRun
 
 RESAMPLES = 2000
 LEVEL = 0.95
+FRAME_TITLES = {
+    "pixel_accuracy": "Pixel accuracy per frame",
+    "mean_iou": "Mean IoU per frame",
+    "frame_ms": "Time per frame",
+}
 LEAST_FRAMES = 8
 """Fewer paired frames give a difference without an interval."""
 
@@ -30,8 +35,8 @@ class Difference:
     """A metric of one variant less that of another over the frames that both have.
 
     Attributes:
-        metric: name of the scalar.
-        title: of the metric.
+        metric: name of the scalar whose values per frame these are.
+        title: of the values.
         unit: of the difference.
         better: "higher", "lower" or "none".
         a: the variant that is compared with.
@@ -61,7 +66,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """ "better", "worse", or "same" where the interval includes zero or is not known."""
+        """Which is better, this one or the first: "better", "worse", or "same" where the interval cannot tell."""
         if self.low is None or self.high is None or self.better == "none" or self.low <= 0 <= self.high:
             return "same"
         return "better" if (self.low > 0) == (self.better == "higher") else "worse"
@@ -98,7 +103,7 @@ def _difference(
     mean_a, mean_b = both.mean(axis=0)
     return Difference(
         scalar.name,
-        f"{scalar.title} (mean over frames)",
+        FRAME_TITLES.get(scalar.frame_column, scalar.title),
         scalar.unit,
         scalar.better,
         first.variant or first.name,

@@ -11,7 +11,7 @@ from perception.report.comparison import Difference
 from perception.report.page import text
 from perception.report.run_sections import HEADLINES, column, frame_times
 from perception.report.runs import ReportRun
-from perception.report.tables import card, cell, class_cell, heat_cell, number, table, words
+from perception.report.tables import card, cell, class_cell, heat_cell, name_cell, number, table, words
 
 MAX_COLUMNS = 10
 """Runs that stand side by side as columns; more are listed in rows alone."""
@@ -30,8 +30,7 @@ def summary_table(runs: Sequence[ReportRun]) -> str:
     rows = []
     for run in runs:
         cells = [cell(run.run.scalar(name), "", "best" if run.run.scalar(name) in best[name] else "") for name in names]
-        mark = f'<span class="swatch" style="background:var({run.color})"></span>'
-        rows.append([f'<td class="text" data-value="{text(run.name)}">{mark}{text(run.name)}</td>', *cells])
+        rows.append([name_cell(run.name, run.color), *cells])
     heads = [
         f"{titles[name]['title']}{', ' + titles[name]['unit'] if titles[name].get('unit') else ''}" for name in names
     ]
@@ -57,7 +56,7 @@ def difference_section(differences: Sequence[Difference]) -> str:
         if rows:
             charts.append(interval_chart(chosen[0].title, chosen[0].unit, rows, chosen[0].better))
     rows = [
-        [words(one.title), words(one.b), cell(one.frames), cell(one.mean_a, one.unit), cell(one.mean_b, one.unit),
+        [words(one.title), name_cell(one.b), cell(one.frames), cell(one.mean_a, one.unit), cell(one.mean_b, one.unit),
          _signed(one.difference, one.unit), _interval(one), f'<td class="{one.verdict} text">{one.verdict}</td>']
         for one in differences
     ]  # fmt: skip
@@ -69,7 +68,7 @@ def difference_section(differences: Sequence[Difference]) -> str:
     head = ["metric", "run", "frames", "first", "this", "difference", "95 % interval", "verdict"]
     return card(
         "Paired differences",
-        f'<p>{text(intro)}</p><div class="charts">{"".join(charts)}</div>{table(head, rows)}',
+        f'<p>{text(intro)}</p><div class="charts">{"".join(charts)}</div>{table(head, rows, left=(0, 1, 7))}',
         "differences",
     )
 
@@ -93,18 +92,22 @@ def class_comparison(runs: Sequence[ReportRun]) -> str:
     if len(runs) > MAX_COLUMNS:
         return ""
     scores: list[dict[str, Any]] = []
+    pixels: dict[str, int] = {}
     for run in runs:
         entries = (run.summary.get("segmentation") or {}).get("classes") or []
         scores.append({str(entry.get("name")): entry.get("iou") for entry in entries})
+        for entry in entries:
+            pixels[entry["name"]] = max(pixels.get(entry["name"], 0), entry.get("pixels") or 0)
     colors = {label.name: label.color for run in runs if run.label_set for label in run.label_set.classes}
-    names = [name for name in dict.fromkeys(name for one in scores for name in one) if _any(scores, name)]
+    names = sorted((name for name, count in pixels.items() if count), key=lambda name: -pixels[name])
     rows = [[class_cell(name, colors.get(name)), *(heat_cell(one.get(name)) for one in scores)] for name in names]
-    content = table(["class", *(run.name for run in runs)], rows, "IoU of single images.", sortable=True)
+    content = table(
+        ["class", *(run.name for run in runs)],
+        rows,
+        "IoU of single images, for the classes of the truth, the most frequent first.",
+        sortable=True,
+    )
     return card("Classes of all runs", content)
-
-
-def _any(scores: Sequence[dict[str, Any]], name: str) -> bool:
-    return any(one.get(name) is not None for one in scores)
 
 
 def curve_comparison(runs: Sequence[ReportRun]) -> str:

@@ -95,7 +95,10 @@ def classes(run: ReportRun) -> str:
     voxels = _by_name(((summary.get("map") or {}).get("semantic") or {}).get("classes"))
     precision = _by_name(((summary.get("detection") or {}).get("voc") or {}).get("classes"))
     mapped = (summary.get("voxels") or {}).get("per_class") or {}
-    names = dict.fromkeys([*single, *fused, *voxels, *precision, *mapped])
+    names = sorted(
+        dict.fromkeys([*single, *fused, *voxels, *precision, *mapped]),
+        key=lambda name: (-(single.get(name, {}).get("pixels") or 0), -(mapped.get(name) or 0)),
+    )
     colors = {label.name: label.color for label in run.label_set.classes} if run.label_set else {}
     columns: list[tuple[str, Any]] = []
     if single:
@@ -211,9 +214,10 @@ def _frame(run: ReportRun, entry: dict[str, Any]) -> tuple[str, list[NDArray[np.
         if key in ("labels", "truth"):
             labels.append(image)
         uri, kind = (label_uri(image), ' class="pixels"') if flat else (photo_uri(image), "")
-        alt = f"{title} of frame {entry.get('frame')}"
+        alt, (height, width) = f"{title} of frame {entry.get('frame')}", image.shape[:2]
         figures.append(
-            f'<figure><img src="{uri}"{kind} alt="{text(alt)}" loading="lazy"><figcaption>{title}</figcaption></figure>'
+            f'<figure><img src="{uri}"{kind} alt="{text(alt)}" width="{width}" height="{height}">'
+            f"<figcaption>{title}</figcaption></figure>"
         )
     scores = [
         f"{title} {number(entry[key])}"
@@ -252,13 +256,15 @@ def curves(run: ReportRun) -> str:
         ]
 
     stages = [(f"{stage}_ms", "whole frame" if stage == "frame" else stage) for stage in STAGES]
+    scores = series(("pixel_accuracy", "pixel accuracy"), ("mean_iou", "mean IoU"))
     charts = [
-        line_chart("Scores of single images against the truth", series(("pixel_accuracy", "pixel accuracy"), ("mean_iou", "mean IoU")), axis, "", (0.0, 1.0)),
+        line_chart("Scores of single images against the truth", scores, axis, "", (0.0, 1.0)),
         line_chart("Mean confidence of the labels", series(("confidence", "confidence")), axis, "", (0.0, 1.0)),
-        line_chart("Time per stage (logarithmic)", series(*stages), axis, "ms", logarithmic=True),
-        line_chart("Memory", series(("rss_mb", "whole process"), ("map_mb", "map")), axis, "MB"),
+        line_chart("Time per stage, logarithmic", series(*stages), axis, "ms", logarithmic=True),
         reliability_chart((run.summary.get("segmentation") or {}).get("calibration") or []),
-    ]  # fmt: skip
+        line_chart("Memory of the whole process", series(("rss_mb", "process")), axis, "MB"),
+        line_chart("Memory of the map", series(("map_mb", "map")), axis, "MB"),
+    ]
     return card("Curves", f'<div class="charts">{"".join(charts)}</div>{_stage_table(run)}')
 
 
@@ -342,7 +348,8 @@ def _costmap_figure(title: str, file: Any, window: tuple[float, ...], path: NDAr
         f'<figure><b>{text(title)}</b><div class="costmap"><img src="{picture.uri}" width="{picture.width}" '
         f'height="{picture.height}" alt="{text(title)}"><svg viewBox="0 0 {picture.width} {picture.height}" '
         f'preserveAspectRatio="none">{marks}</svg><div class="tip" hidden></div>'
-        f'<script type="application/json">{data(about)}</script></div><figcaption>{text(size_note)}</figcaption></figure>'
+        f'<script type="application/json">{data(about)}</script></div>'
+        f"<figcaption>{text(size_note)}</figcaption></figure>"
     )
 
 

@@ -62,7 +62,19 @@ def class_cell(name: str, color: Sequence[int] | None) -> Cell:
     return f'<td data-value="{text(name)}">{swatch(color) if color is not None else ""}{text(name)}</td>'
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = "", sortable: bool = False) -> str:
+def name_cell(name: str, color: str = "") -> Cell:
+    """What a row is about, with a color of the style sheet."""
+    mark = f'<span class="swatch" style="background:var({color})"></span>' if color else ""
+    return f'<td class="name" data-value="{text(name)}">{mark}{text(name)}</td>'
+
+
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    caption: str = "",
+    sortable: bool = False,
+    left: Sequence[int] = (0,),
+) -> str:
     """A table; empty text without rows.
 
     Args:
@@ -70,11 +82,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = ""
         rows: cells as the functions above make them.
         caption: plain text above it.
         sortable: a click on a head sorts by its column.
+        left: columns of words, whose heads stand on the left like them.
     """
     if not rows:
         return ""
     mark = ' aria-sort="none"' if sortable else ""
-    heads = "".join(f'<th scope="col"{mark}>{text(name)}</th>' for name in head)
+    sides = [' class="text"' if i in left else "" for i in range(len(head))]
+    heads = "".join(f'<th scope="col"{side}{mark}>{text(name)}</th>' for name, side in zip(head, sides, strict=True))
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     title = f'<caption class="caption">{text(caption)}</caption>' if caption else ""
     return f'<div class="scroll"><table>{title}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'

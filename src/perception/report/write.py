@@ -47,7 +47,8 @@ def write_report(runs: Sequence[Path], output: Path) -> list[Path]:
         raise InputError(f"report: expected an output that ends in .html, got {output.name!r}")
     loaded = load_runs([Path(run) for run in runs])
     differences = paired_differences(loaded) if several_variants(loaded) else []
-    body = _comparison(loaded, differences) + _maps(loaded) + _runs(loaded)
+    first = run_sections.overview(loaded[0]) if len(loaded) == 1 else _comparison(loaded, differences)
+    body = first + _maps(loaded) + _runs(loaded)
     names = list(dict.fromkeys(run.source for run in loaded))
     title = f"perception: {names[0] if len(names) == 1 else f'{len(loaded)} runs of {len(names)} recordings'}"
     page = write_page(output, title, _header(loaded), body)
@@ -66,8 +67,6 @@ def _header(runs: Sequence[ReportRun]) -> str:
 
 
 def _comparison(runs: Sequence[ReportRun], differences: Sequence[Any]) -> str:
-    if len(runs) < 2:
-        return ""
     return (
         comparison_sections.summary_table(runs)
         + comparison_sections.difference_section(differences)
@@ -81,7 +80,7 @@ def _runs(runs: Sequence[ReportRun]) -> str:
     blocks = []
     for run in runs:
         parts = (
-            run_sections.overview(run),
+            run_sections.overview(run) if len(runs) > 1 else "",
             run_sections.classes(run),
             run_sections.frames(run, frames),
             run_sections.curves(run),
@@ -138,6 +137,14 @@ def map_entry(path: Path, name: str, run: ReportRun | None = None, max_faces: in
     known = tree.metadata.get("label_set")
     label_set = LabelSet.from_dict(known, f"{path}: label set") if known else (run.label_set if run else None)
     return octree_entry(name, map_faces(tree, max_faces), tree.resolution, label_set, run.path() if run else None)
+
+
+def map_entries(path: Path, name: str, run: ReportRun | None = None) -> list[dict[str, Any]]:
+    """A map file, and the true voxels of its run where there are any, for a page of its own."""
+    entries = [map_entry(path, name, run)]
+    if run is not None and run.file(TRUE_VOXELS):
+        entries.append(_true_entry(run, MAX_FACES))
+    return entries
 
 
 def _true_entry(run: ReportRun, max_faces: int) -> dict[str, Any]:
