@@ -242,7 +242,8 @@ def _door(
     # The frame of a wall along y is mirrored, which turns the sense of rotation.
     turn = 1.0 if wall.axis == 0 else -1.0
     swings = moving and opening.kind == "door"
-    matrix = np.eye(4) if swings else hinged(axis, turn * angle).matrix
+    # Also one that swings rests open: it keeps the light of that place, and in the wall no lamp reaches it.
+    matrix = hinged(axis, turn * angle).matrix
     motion = swing(axis, turn * angle) if swings else None
     yield Instance(f"door leaf {name}", closed, label_set["door"].id, matrix, motion)
 
@@ -269,9 +270,9 @@ def hinged(axis: NDArray[np.float64], angle: float) -> Transform:
 
 
 def swing(axis: NDArray[np.float64], angle: float) -> Motion:
-    """A door that opens, closes and so on, at rest for an instant at both ends."""
+    """How a door that stands open by an angle moves: shut at 0 s, it opens, closes and so on, with a rest at both ends."""
 
     def motion(seconds: float) -> Transform:
-        return hinged(axis, angle * (0.5 - 0.5 * np.cos(np.pi * seconds / DOOR_SWING_S)))
+        return hinged(axis, angle * (-0.5 - 0.5 * np.cos(np.pi * seconds / DOOR_SWING_S)))
 
     return motion
