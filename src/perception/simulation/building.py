@@ -270,7 +270,7 @@ def hinged(axis: NDArray[np.float64], angle: float) -> Transform:
 
 
 def swing(axis: NDArray[np.float64], angle: float) -> Motion:
-    """How a door that stands open by an angle moves: shut at 0 s, it opens, closes and so on, with a rest at both ends."""
+    """How a door moves that stands open by an angle: shut at 0 s, it opens, closes and so on, resting at both ends."""
 
     def motion(seconds: float) -> Transform:
         return hinged(axis, angle * (-0.5 - 0.5 * np.cos(np.pi * seconds / DOOR_SWING_S)))
