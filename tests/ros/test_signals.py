@@ -86,3 +86,46 @@ def test_signal_while_the_node_loads_ends_it_at_once(process):
     assert seconds < END_TIMEOUT_S
     assert process.returncode in (0, -signal.SIGTERM)
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_signal_during_the_imports_ends_a_node_without_a_traceback(ros_environment, number):
+    command = [sys.executable, "-v", "-m", "perception.ros.segmentation_node"]
+    started = subprocess.Popen(command, env=ros_environment, stderr=subprocess.PIPE, text=True)
+    try:
+        # Python says what it imports: the nodes' package comes first, rclpy and all that is slow after it.
+        for line in started.stderr:
+            if line.startswith("import 'perception.ros' "):
+                break
+        seconds, text = end(started, number)
+    finally:
+        started.kill()
+    assert (started.returncode, "Traceback" in text) == (0, False)
+    assert seconds < END_TIMEOUT_S and "import 'rclpy.node'" not in text
+
+
+def test_a_node_that_does_not_come_to_its_end_is_ended_in_time(ros_environment):
+    """A callback that no signal reaches: the process has to go all the same."""
+    program = (
+        "import time, rclpy\n"
+        "from rclpy.node import Node\n"
+        "from perception.ros.running import run_node\n"
+        "class Stuck(Node):\n"
+        "    end_timeout_s = 0.5\n"
+        "    def __init__(self):\n"
+        "        super().__init__('stuck')\n"
+        "        print('ready', flush=True)\n"
+        "    def destroy_node(self):\n"
+        "        time.sleep(60)\n"
+        "raise SystemExit(run_node(Stuck))\n"
+    )
+    command = [sys.executable, "-c", program]
+    started = subprocess.Popen(command, env=ros_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        started.stdout.readline()
+        time.sleep(0.3)
+        seconds, text = end(started, signal.SIGTERM)
+    finally:
+        started.kill()
+    assert (started.returncode, "Traceback" in text) == (0, False)
+    assert 0.4 < seconds < END_TIMEOUT_S

@@ -18,6 +18,9 @@ from perception.errors import TransformError
 from perception.labels import LabelClass, LabelSet
 from perception.ros.costmap_output import CostmapOutput
 from perception.ros.map_config import LocalMapConfig
+from perception.ros.map_jump import OdometryWatch
+from perception.ros.map_outputs import octomap_message
+from perception.ros.qos import latched_qos
 from perception.types import LabeledCloud
 
 if TYPE_CHECKING:
@@ -30,6 +33,10 @@ DECAY_STEP_S = 0.2
 IDLE_S = 10.0
 """Without a subscriber for so long, the map is given up."""
 SNAP_M = 1.0
+JUMP_M = 0.5
+JUMP_SHOWN_S = 10.0
+OCTREES = {"octomap_binary_local": True, "octomap_full_local": False}
+"""Topics of the octree, and whether they carry occupancy alone."""
 UNLABELED_CLASS = "unlabeled"
 GRAY = (128, 128, 128)
 
@@ -56,9 +63,11 @@ class SensorPoints:
 
 
 class LocalMap:
-    """Feeds a rolling octree and publishes ``semantic_costmap_local``; does nothing while nobody listens to that.
+    """Feeds a rolling octree and publishes it (``octomap_full_local``, ``octomap_binary_local``), and its costs.
 
-    Everything in it fades: what has a class with ``decay_time`` or faster, what has none under a class of its own.
+    These are in ``semantic_costmap_local``. Does nothing while nobody listens to any of the three. Everything in it
+    fades: what has a class with ``decay_time`` or faster, what has none under a class of its own. When odometry jumps,
+    it is forgotten.
 
     Args:
         node: a node that is being configured.
@@ -67,21 +76,26 @@ class LocalMap:
     """
 
     def __init__(self, node: PerceptionNode, latched: bool, wake: Callable[[], None]) -> None:
+        from octomap_msgs.msg import Octomap
+
         self._node = node
+        self._octrees = {name: node.advertise(Octomap, name, latched_qos(latched), wake) for name in OCTREES}
+        self._watch = OdometryWatch()
         self._output = CostmapOutput(node, latched, wake, "semantic_costmap_local")
         self._tree: SemanticOcTree | None = None
         self._projector: CostmapProjector | None = None
         self._made_for: tuple[Any, ...] = ()
         self._asked: tuple[Any, ...] = (None, None, None)
+        self._labels: LabelSet | None = None
         self._unlabeled = 0
         self._decayed_ns = 0
         self._center: tuple[float, float] | None = None
         self._due = self._last_wanted = 0.0
-        self._skipped, self._why = 0, ""
+        self._skipped, self._jumps, self._why = 0, 0, ""
 
     def reset(self) -> None:
         """Forget everything."""
-        self._tree, self._projector, self._made_for = None, None, ()
+        self._tree, self._projector, self._made_for, self._watch = None, None, (), OdometryWatch()
 
     def clear_box(self, half: float, low: float, high: float) -> None:
         """Free a square column around the robot.
@@ -107,7 +121,7 @@ class LocalMap:
     ) -> None:
         """Insert a scan and publish what is due."""
         now = monotonic()
-        if not (config.enabled and self._output.is_wanted):
+        if not (config.enabled and self._is_wanted):
             if now > self._last_wanted + IDLE_S:
                 self.reset()
             return
@@ -124,9 +138,15 @@ class LocalMap:
             self._due = now + 1 / config.publish_rate
             self._publish(config, scan.stamp_ns, full_period_s)
 
+    @property
+    def _is_wanted(self) -> bool:
+        return self._output.is_wanted or any(octree.get_subscription_count() for octree in self._octrees.values())
+
     def details(self) -> Mapping[str, Any]:
         """For the diagnostics."""
         values: dict[str, Any] = {} if self._tree is None else {"local map voxels": self._tree.known_voxels()}
+        if self._jumps:
+            values["local map: jumps of odometry"] = self._jumps
         if self._skipped:
             values["local map: scans without transform"] = f"{self._skipped} ({self._why})"
         return values
@@ -157,12 +177,18 @@ class LocalMap:
         self._tree.sensor_model = _short(octomap.sensor_model, config.size)
         if self._projector is None or self._made_for != (made_for, pipeline_config.costmap, fading):
             self._projector = CostmapProjector(self._tree, fading, pipeline_config.costmap)
-        self._made_for = (made_for, pipeline_config.costmap, fading)
+        self._made_for, self._labels = (made_for, pipeline_config.costmap, fading), fading
 
     def _robot(self, frame_id: str, base: str, stamp_ns: int, sensor: NDArray[np.float64]) -> tuple[float, float]:
         """Where the robot is; the sensor stands in for it where nobody tells."""
         with contextlib.suppress(TransformError):
             sensor = self._node.transforms.lookup(frame_id, base, stamp_ns).translation
+            if self._watch.check(JUMP_M, sensor, stamp_ns) and self._tree is not None:
+                sentence = f"{base} jumped in {frame_id}: the local map is forgotten"
+                self._node.get_logger().warning(sentence)
+                self._node.statistics.fault("odometry_jump", sentence, JUMP_SHOWN_S)
+                self._tree.reset()
+                self._jumps += 1
         return float(sensor[0]), float(sensor[1])
 
     def _insert(self, scan: SensorPoints | LabeledCloud, sensor: Any, config: LocalMapConfig) -> None:
@@ -188,9 +214,13 @@ class LocalMap:
         tree.keep_within(center, config.size / 2 + SNAP_M)
 
     def _publish(self, config: LocalMapConfig, stamp_ns: int, full_period_s: float) -> None:
-        assert self._projector is not None and self._center is not None
-        self._projector.set_geometry(rolling_geometry(self._center, config.size, config.resolution, SNAP_M))
-        self._output.publish(self._projector.update().grid, config.frame_id, stamp_ns, full_period_s)
+        assert self._projector is not None and self._tree is not None and self._center is not None
+        if self._output.is_wanted:
+            self._projector.set_geometry(rolling_geometry(self._center, config.size, config.resolution, SNAP_M))
+            self._output.publish(self._projector.update().grid, config.frame_id, stamp_ns, full_period_s)
+        for name, octree in self._octrees.items():
+            if octree.get_subscription_count():
+                octree.publish(octomap_message(self._tree, self._labels, OCTREES[name], config.frame_id, stamp_ns))
 
 
 def fading_labels(label_set: LabelSet | None, decay_time: float, default_cost: int) -> LabelSet:

@@ -28,7 +28,8 @@ class JumpConfig(Checked):
     """What happens when the localization moves the robot in the map at once."""
 
     frame_id: str = param("odom", "Frame that must not jump against frame_id; empty watches nothing")
-    distance: float = param(0.5, "Change of frame_id to this frame between two scans that is a jump, m", 0.0)
+    distance: float = param(0.5, "Way that a jump moves the robot in frame_id between two scans, at least, m", 0.0)
+    angle: float = param(0.3, "Or angle by which it turns it, at least, rad", 0.0, 3.2)
     policy: str = param(
         "warn",
         "Say so (warn), forget the map (reset), or map no more until reset or load_map is called (pause)",

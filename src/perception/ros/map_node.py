@@ -6,6 +6,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from threading import RLock
 from time import monotonic
@@ -30,6 +31,7 @@ from perception.types import LabeledCloud
 
 MAP_GROUPS = ("octomap", "server", "costmap", "grid", "filters", "local_map", "output", "jump")
 STORAGE_TICK_S = 1.0
+JUMP_SHOWN_S = 10.0
 
 
 class MapNode(PerceptionNode):
@@ -148,14 +150,14 @@ class MapNode(PerceptionNode):
             FrameDroppedError: the localization jumped and nothing is to be mapped until a reset.
         """
         pipeline = self._pipeline()
-        sentence = self._jump_watch.check(self._jump, self.frame_id, stamp_ns)
+        sentence = self._jump_watch.check(self._jump, self.frame_id, self.base_frame_id, stamp_ns)
         if sentence:
             self.get_logger().warning(f"{sentence}; map_jump.policy is {self._jump.policy}")
             if self._jump.policy == "reset":
                 self.reset()
             elif self._jump.policy == "pause":
-                self._paused = f"{sentence}; call ~/reset or ~/load_map to go on"
-                self.statistics.fault("map_jump", self._paused)
+                self._paused = sentence = f"{sentence}; call ~/reset or ~/load_map to go on"
+            self.statistics.fault("map_jump", sentence, inf if self._paused else JUMP_SHOWN_S)
         if self._paused:
             raise FrameDroppedError("map_jump", self._paused)
         return pipeline

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import traceback
@@ -77,13 +76,20 @@ class PerceptionNode(LifecycleNode):
         except PerceptionError:
             Node.destroy_node(self)
             raise
-        with self._logged_errors():
+        try:
             self._load_once()
+        except PerceptionError as error:
+            self.get_logger().error(f"not ready yet: {error}")
         LifecycleNodeMixin.__init__(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
         self._diagnostics = Diagnostics(self, self.statistics, self._activity, self._all_details)
         self._watch_clock()
+
+    @property
+    def end_timeout_s(self) -> float:
+        """How long the end of the program may take after a signal, seconds."""
+        return 1.7
 
     @classmethod
     def parameter_specs(cls) -> dict[str, ParameterSpec]:
@@ -328,13 +334,6 @@ class PerceptionNode(LifecycleNode):
         text = str(error) if isinstance(error, PerceptionError) else "".join(traceback.format_exception(error))
         self.get_logger().error(f"{where}: {text}", throttle_duration_sec=1.0)
 
-    @contextlib.contextmanager
-    def _logged_errors(self) -> Any:
-        try:
-            yield
-        except PerceptionError as error:
-            self.get_logger().error(f"not ready yet: {error}")
-
     def _activity(self) -> Activity | None:
         worker = self.worker
         if worker is None:
@@ -345,8 +344,7 @@ class PerceptionNode(LifecycleNode):
         listener = self._listener
         if listener is None or not listener.rejected:
             return self.details()
-        rejected = {"transforms rejected": listener.rejected, "last transform rejected": listener.last_error}
-        return {**self.details(), **rejected}
+        return {**self.details(), "transforms rejected": listener.rejected, "last transform": listener.last_error}
 
     def _wake_worker(self) -> None:
         for worker in self._workers():
@@ -357,7 +355,6 @@ class PerceptionNode(LifecycleNode):
         return self._further_workers + ([] if worker is None else [worker])
 
     # Parameters and clock.
-
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         changes = {parameter.name: parameter.value for parameter in parameters}
         try:

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from threading import Timer
+from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -17,6 +19,8 @@ from rclpy.signals import SignalHandlerOptions, install_signal_handlers
 from perception.errors import PerceptionError
 
 RCLError = rclpy_implementation.RCLError
+END_TIMEOUT_S = 4.0
+"""How long the end of a node that does not say may take; launch files kill after ten seconds."""
 SWITCH_INTERVAL_S = 0.0005
 """A thread that runs Python gives way after this; Python's own 5 ms are a sixth of a frame at 30 Hz."""
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
@@ -37,6 +41,29 @@ def keep_memory() -> bool:
     return all(mallopt(option, value) == 1 for option, value in MALLOC_OPTIONS.items())
 
 
+class Ending:
+    """The first signal gives the program some time to end, further ones change nothing; rclpy's wake the executor.
+
+    Args:
+        node: whose end it is; ``end_timeout_s`` says how long it may take.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.has_begun = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._begin)
+
+    def _begin(self, *_: Any) -> None:
+        if self.has_begun:
+            return
+        self.has_begun = True
+        # A library that holds a thread, or a machine that has no time, must not keep a robot from starting anew.
+        deadline = Timer(getattr(self._node, "end_timeout_s", END_TIMEOUT_S), os._exit, (0,))
+        deadline.daemon = True
+        deadline.start()
+
+
 def run_node(node_class: Callable[[], Node], arguments: list[str] | None = None) -> int:
     """Run a node until it is told to end; the ``main`` of every executable.
 
@@ -49,12 +76,11 @@ def run_node(node_class: Callable[[], Node], arguments: list[str] | None = None)
         signal.signal(number, lambda *_: os._exit(0))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     keep_memory()
-    node = None
+    node, ending = None, None
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         node = node_class()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        ending = Ending(node)
         install_signal_handlers(SignalHandlerOptions.ALL)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
@@ -65,8 +91,14 @@ def run_node(node_class: Callable[[], Node], arguments: list[str] | None = None)
         rclpy.logging.get_logger("perception").fatal(" ".join(str(error).split()))  # pyright: ignore[reportAttributeAccessIssue]
         return 1
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()  # pyright: ignore[reportPrivateImportUsage]
+    if ending is not None and ending.has_begun:
+        # Python's own end would wait for the threads of libraries and free what the system frees faster.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0

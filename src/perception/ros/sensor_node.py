@@ -25,6 +25,9 @@ from perception.self_filter import SelfFilter
 
 SENSOR_GROUPS = (*MAP_GROUPS, "cloud_filter", "cloud_input", "label_input", "self_filter", "budget")
 
+SAVE_TIMEOUT_S = 8.0
+"""How long the end may take while the map is saved: launch files kill after ten seconds."""
+
 
 class SensorNode(MapNode):
     """A map that clouds and laser scans are taken into."""
@@ -37,6 +40,11 @@ class SensorNode(MapNode):
         self.budget = Budget()
         self.points_on_robot = 0
         super().__init__(name, **node_arguments)
+
+    @property
+    def end_timeout_s(self) -> float:
+        """As every node's; longer where a map is saved at the end."""
+        return super().end_timeout_s if self._autosave is None else SAVE_TIMEOUT_S
 
     def read_parameters(self) -> None:
         """Read the sensors' too."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from math import inf
 from threading import Lock
 from time import monotonic
 
@@ -92,7 +93,7 @@ class Statistics:
     _names: dict[str, str] = field(default_factory=dict)
     _once: set[str] = field(default_factory=set)
     _mismatched: dict[str, str] = field(default_factory=dict)
-    _faults: dict[str, str] = field(default_factory=dict)
+    _faults: dict[str, tuple[str, float]] = field(default_factory=dict)
     _sources: dict[str, Counter[str]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -116,12 +117,12 @@ class Statistics:
         with self._lock:
             self._mismatched[topic] = text
 
-    def fault(self, name: str, text: str = "") -> None:
-        """Something is wrong until told otherwise: with an empty text."""
+    def fault(self, name: str, text: str = "", shown_s: float = inf) -> None:
+        """Something is wrong, for so many seconds or until told otherwise: with an empty text."""
         with self._lock:
             self._faults.pop(name, None)
             if text:
-                self._faults[name] = text
+                self._faults[name] = text, monotonic() + shown_s
 
     def received(self, topic: str) -> None:
         """A message came."""
@@ -170,7 +171,7 @@ class Statistics:
                 silent_s={topic: monotonic() - last for topic, last in self._last_input.items()},
                 names=dict(self._names),
                 mismatched=dict(self._mismatched),
-                faults=dict(self._faults),
+                faults={name: text for name, (text, until) in self._faults.items() if monotonic() < until},
                 sources={name: dict(counts) for name, counts in self._sources.items()},
             )
 

@@ -42,6 +42,9 @@ class Synchronizer:
             return None
         if stamp_ns not in self._messages[stream]:
             insort(self._stamps[stream], stamp_ns)
+        elif stream == self._leader:
+            # The later one of two messages of one stamp takes the place of the first.
+            self._dropped("too_old")
         self._messages[stream][stamp_ns] = message
         match = self._newest_match()
         if match is None:
