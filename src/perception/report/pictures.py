@@ -132,7 +132,8 @@ def costmap_picture(path: Path, window: tuple[float, float, float, float]) -> Co
     high = low + -(-(high - low) // factor) * factor
     if ((high - low) > 40 * MAX_CELLS).any():
         raise InputError(f"costmap {path}: expected at most {40 * MAX_CELLS} cells a side, got {(high - low).tolist()}")
-    cut = np.full((high - low)[::-1], -1, np.int8)
+    columns, rows = (int(value) for value in high - low)
+    cut = np.full((rows, columns), -1, np.int8)
     begin, end = np.maximum(low, 0), np.minimum(high, grid.data.shape[::-1])
     if (begin < end).all():
         inside = grid.data[begin[1] : end[1], begin[0] : end[0]]

@@ -7,7 +7,7 @@ Rerun is an optional dependency (extra ``viewer``); nothing else of the package 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from perception.evaluation.pictures import UNLABELED_COLOR
 from perception.evaluation.run_folder import COSTMAP
 from perception.geometry import Transform
 from perception.labels import LabelSet
+from perception.pipeline import create_projector
 from perception.report.colors import cost_table
 from perception.report.pictures import read_picture
 from perception.report.runs import ReportRun
@@ -29,6 +30,8 @@ MAX_BOXES = 300_000
 """Of a map; finer maps are logged at half their resolution, and so on."""
 MAX_POINTS = 30_000
 """Of one frame's cloud; of more, evenly spread ones are logged."""
+MAP_EVERY = 10
+"""Frames between two maps of a run that is followed."""
 JPEG_QUALITY = 80
 PATH_COLOR = (214, 0, 127)
 STAGE_COLUMNS = ("read_ms", "prepare_ms", "segment_ms", "cloud_ms", "insert_ms", "costmap_ms", "frame_ms")
@@ -67,6 +70,7 @@ class RerunLog:
         self._path: list[NDArray[np.float64]] = []
         self._classes: set[int] = set()
         self._first_stamp: int | None = None
+        self._finish: Callable[[], None] = lambda: None
         self._stream = rerun.RecordingStream(f"perception: {name}")
         try:
             if output is None:
@@ -92,6 +96,7 @@ class RerunLog:
 
     def close(self) -> None:
         """Write what is still on its way."""
+        self._finish()
         self._stream.flush()
         self._stream.disconnect()
 
@@ -101,6 +106,35 @@ class RerunLog:
             self._first_stamp = stamp_ns
         self._stream.set_time("recording", duration=(stamp_ns - self._first_stamp) / 1e9)
         self._stream.set_time("frame", sequence=index)
+
+    def following(self, pipeline: Any, every: int = MAP_EVERY) -> Callable[[Any], None]:
+        """Something to call with each FrameResult of a pipeline; the map and the costmap are logged now and then.
+
+        Args:
+            pipeline: that makes the results, perhaps with the next frames under way already: the map and the times
+                of the stages are those of the moment.
+            every: so many frames between two maps; closing the log adds the last one.
+        """
+        count = 0
+        # Of its own: the pipeline's may be at work in another thread.
+        projector = create_projector(pipeline.tree, pipeline.label_set, pipeline.config)
+
+        def maps() -> None:
+            self.octree(pipeline.tree)
+            projector.update()
+            self.costmap(projector.grid())
+            self.scalar("memory/map_mb", pipeline.tree.memory_usage() / 1e6)
+
+        def observe(result: Any) -> None:
+            nonlocal count
+            stages = dict(pipeline.timer.last)
+            self.frame(result, count, {**stages, "sum of stages": sum(stages.values())})
+            if count % every == 0:
+                maps()
+            count += 1
+
+        self._finish = maps
+        return observe
 
     def frame(self, result: Any, index: int, stages: Mapping[str, float]) -> None:
         """Log one frame.

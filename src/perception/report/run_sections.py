@@ -231,8 +231,9 @@ def _frame(run: ReportRun, entry: dict[str, Any]) -> tuple[str, list[NDArray[np.
 def frame_times(run: ReportRun) -> tuple[NDArray[np.float64], str]:
     """Horizontal axis of a run's curves: seconds since its first frame, or numbers of frames where stamps go back."""
     stamps = [row.get("stamp_ns") for row in run.run.frames]
-    if stamps and all(isinstance(stamp, int) for stamp in stamps):
-        seconds = np.array([(stamp - stamps[0]) / 1e9 for stamp in stamps], np.float64)
+    known = [stamp for stamp in stamps if isinstance(stamp, int)]
+    if known and len(known) == len(stamps):
+        seconds = np.array([(stamp - known[0]) / 1e9 for stamp in known], np.float64)
         if (np.diff(seconds) >= 0).all() and seconds[-1] > 0:
             return seconds, "time in the recording, s"
     return np.arange(len(stamps), dtype=np.float64), "frame, number"

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Differences between runs and their intervals."""
+
+from __future__ import annotations
+
+import pytest
+from made_runs import write_run
+
+from perception.report.comparison import paired_differences, paired_values
+from perception.report.runs import load_runs
+
+
+def test_frames_are_paired_by_stamp_where_both_have_a_value():
+    first = [{"stamp_ns": 1, "a": 0.5}, {"stamp_ns": 2, "a": None}, {"stamp_ns": 3, "a": 0.25}, {"stamp_ns": 4, "a": 1}]
+    second = [{"stamp_ns": 4, "a": 2.0}, {"stamp_ns": 3, "a": 0.75}, {"stamp_ns": 2, "a": 0.1}]
+    assert paired_values(first, second, "a").tolist() == [[0.25, 0.75], [1.0, 2.0]]
+
+
+def test_a_run_that_is_worse_on_every_frame_is_called_worse(tmp_path):
+    runs = [write_run(tmp_path / "a", 0.8, "first"), write_run(tmp_path / "b", 0.7, "second")]
+    found = {one.metric: one for one in paired_differences(load_runs(runs))}
+    accuracy = found["segmentation.pixel_accuracy"]
+    assert accuracy.difference == pytest.approx(-0.1, abs=1e-6)
+    assert (accuracy.low, accuracy.high) == pytest.approx((-0.1, -0.1), abs=1e-6)
+    assert accuracy.verdict == "worse"
+    assert accuracy.frames == 40
+    time = found["timing.stages.frame.p50_ms"]
+    assert time.difference == 0
+    assert time.verdict == "same"
+
+
+def test_runs_of_different_recordings_are_not_compared(tmp_path):
+    runs = [write_run(tmp_path / "a", 0.8, "first", "hall"), write_run(tmp_path / "b", 0.7, "second", "kitchen")]
+    assert paired_differences(load_runs(runs)) == []

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages in a real browser: nothing fails, no network is asked, and what is clicked changes the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_runs import HOSTILE, LABELS, room_map
+
+CANVAS = '[data-part="canvas"]'
+READY = "document.querySelector('.octree').dataset.ready !== undefined"
+
+
+def close_to(picture, color, tolerance=60) -> int:
+    """How many pixels have a color, darkened by any shade of the view's."""
+    wanted = np.asarray(color, float) / np.linalg.norm(color)
+    length = np.linalg.norm(picture.astype(float), axis=2)
+    along = picture.astype(float) @ wanted
+    return int(((length > tolerance) & (along > 0.985 * length)).sum())
+
+
+def alike(first, second) -> bool:
+    """Whether two pictures agree but for the edges: the page may have scrolled by a part of a pixel."""
+    return bool((np.abs(first.astype(int) - second).max(axis=2) > 40).mean() < 0.01)
+
+
+@pytest.fixture
+def page(browser, report):
+    """The report, open at the size of a desktop, in light colors."""
+    browser.size(1280, 800)
+    browser.theme("light")
+    browser.open(report)
+    browser.wait_for(READY)
+    browser.settle()
+    return browser
+
+
+def pick_class(page, name: str) -> None:
+    """Click the box of a class."""
+    script = f"""(() => {{ for (const item of document.querySelectorAll('[data-part="legend"] li'))
+        item.id = item.textContent.startsWith({name!r}) ? 'wanted' : ''; }})()"""
+    page.evaluate(script)
+    page.click("#wanted input")
+
+
+def test_page_opens_without_errors_and_without_requests(page, report):
+    assert page.requests == [report.as_uri()]
+    assert page.errors == []
+    assert page.evaluate("window.broken") is None
+    assert page.evaluate("document.querySelectorAll('h2').length") >= 8
+
+
+@pytest.mark.parametrize(("width", "mobile"), [(1280, False), (390, True)])
+def test_page_is_as_wide_as_the_window(page, width, mobile):
+    page.size(width, 800, mobile)
+    page.settle()
+    assert page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]") == [width, width]
+
+
+def test_all_pictures_have_been_decoded(page):
+    counts = page.evaluate(
+        "[...document.images].reduce((n, i) => [n[0] + 1, n[1] + (i.complete && i.naturalWidth > 0)], [0, 0])"
+    )
+    assert counts[0] == counts[1] >= 10
+
+
+def test_switching_a_class_off_removes_its_pixels_and_no_others(page):
+    wall, floor = LABELS.colors[1], LABELS.colors[0]
+    before = page.picture(CANVAS)
+    pick_class(page, "wall")
+    after = page.picture(CANVAS)
+    assert close_to(before, wall) > 2000
+    assert close_to(after, wall) < 20
+    assert close_to(after, floor) >= close_to(before, floor) > 5000
+    pick_class(page, "wall")
+    assert alike(page.picture(CANVAS), before)
+
+
+def test_none_and_all_switch_every_class(page):
+    before = page.picture(CANVAS)
+    page.click('[data-part="none"]')
+    background = page.picture(CANVAS)
+    assert close_to(background, LABELS.colors[0]) == 0
+    page.click('[data-part="all"]')
+    assert alike(page.picture(CANVAS), before)
+
+
+def test_pointing_at_a_voxel_shows_its_class_and_place(page):
+    page.click('[data-part="top"]')
+    left, top, width, height = page.box(CANVAS)
+    # The wall is at x = 2 of a map that spans 0 to 2.1 m in x and fills the canvas from below to above in y.
+    page.move(left + width / 2, top + 0.25 * height)
+    page.wait_for("!document.querySelector('[data-part=\"label\"]').hidden")
+    text = page.evaluate("document.querySelector('[data-part=\"label\"]').textContent")
+    assert text.startswith("floor(")
+    x, y, z = (float(value) for value in text[text.index("(") + 1 : text.index(")")].split(","))
+    assert abs(x - 1.05) < 0.15
+    assert 1.3 < y < 1.8
+    assert z == pytest.approx(-0.05)
+    page.move(left + 5, top + 5)
+    page.wait_for("document.querySelector('[data-part=\"label\"]').hidden")
+
+
+def test_hostile_class_name_is_shown_as_text(page):
+    page.click('[data-part="top"]')
+    left, top, width, height = page.box(CANVAS)
+    page.move(left + 0.5 * width - 0.02 * height, top + 0.51 * height)
+    page.wait_for("!document.querySelector('[data-part=\"label\"]').hidden")
+    assert page.evaluate("document.querySelector('[data-part=\"label\"] b').textContent") == HOSTILE
+    assert page.evaluate("window.broken") is None
+
+
+def test_slice_of_heights_cuts_the_wall(page):
+    wall = LABELS.colors[1]
+    before = close_to(page.picture(CANVAS), wall)
+    page.evaluate("document.querySelector('[data-part=\"high\"]').focus()")
+    page.press("Home")
+    after = page.picture(CANVAS)
+    assert page.evaluate("document.querySelector('[data-part=\"to\"]').textContent") == "-0.10 m"
+    assert close_to(after, wall) == 0
+    assert before > 2000
+    page.press("End")
+    assert close_to(page.picture(CANVAS), wall) == pytest.approx(before, rel=0.05)
+
+
+def test_dragging_turns_the_map_and_a_button_brings_it_back(page):
+    before = page.picture(CANVAS)
+    left, top, width, height = page.box(CANVAS)
+    page.drag(left + width / 2, top + height / 2, 120, 30)
+    assert not alike(page.picture(CANVAS), before)
+    page.click('[data-part="reset"]')
+    page.move(5, 5)
+    assert alike(page.picture(CANVAS), before)
+
+
+def test_coloring_by_height_replaces_the_colors_of_classes(page):
+    before = close_to(page.picture(CANVAS), LABELS.colors[0])
+    page.evaluate("""(() => { const choice = document.querySelector('[data-part="color"]'); choice.value = 'height';
+        choice.dispatchEvent(new Event('change')); })()""")
+    page.settle()
+    assert close_to(page.picture(CANVAS), LABELS.colors[0]) < 0.1 * before
+    assert page.evaluate("document.querySelector('[data-part=\"heights\"]').innerText") == "z: -0.10 m 1.00 m"
+
+
+def test_choosing_a_run_shows_its_part_alone(page):
+    shown = "[...document.querySelectorAll('[data-run]')].map((part) => !part.hidden)"
+    assert page.evaluate(shown) == [True, False]
+    page.evaluate("""(() => { const choice = document.querySelector('select.runs'); choice.value = '1';
+        choice.dispatchEvent(new Event('change')); })()""")
+    assert page.evaluate(shown) == [False, True]
+
+
+def test_click_on_a_head_sorts_its_column(page):
+    column = "[...document.querySelectorAll('#runs tbody tr')].map((row) => row.cells[1].textContent)"
+    assert page.evaluate(column) == ["0.800", "0.700"]
+    page.click("#runs th:nth-child(2)")
+    assert page.evaluate(column) == ["0.800", "0.700"]
+    page.click("#runs th:nth-child(2)")
+    assert page.evaluate(column) == ["0.700", "0.800"]
+
+
+def test_chart_tells_the_values_under_the_pointer(page):
+    left, top, width, height = page.box("[data-run='0'] .chart svg")
+    page.move(left + width * 0.5, top + height / 2)
+    text = page.evaluate("document.querySelector(\"[data-run='0'] .chart .readout\").innerText")
+    # 0.8 + 0.05 sin 18; the axis has 39 s and begins right of its numbers.
+    assert text.splitlines() == ["18 s", "pixel accuracy: 0.7625", "mean IoU: 0.6"]
+
+
+def test_costmap_tells_the_cost_under_the_pointer(page):
+    tip = "document.querySelector(\"[data-run='0'] .costmap .tip\").textContent"
+    left, top, width, height = page.box("[data-run='0'] .costmap")
+    about = page.evaluate("JSON.parse(document.querySelector(\"[data-run='0'] .costmap script\").textContent).origin")
+    pixels = page.evaluate("document.querySelector(\"[data-run='0'] .costmap img\").naturalWidth")
+    for (x, y), words in {(0.95, 0.95): "lethal (100)", (0.35, 0.35): "cost 50", (1.55, 0.35): "free (0)"}.items():
+        page.move(
+            left + (x - about[0]) / (0.1 * pixels) * width, top + height - (y - about[1]) / (0.1 * pixels) * width
+        )
+        assert page.evaluate(tip) == f"{words} at ({x:.2f}, {y:.2f}) m"
+
+
+def test_dark_theme_makes_the_page_dark(page):
+    light = page.picture().mean()
+    page.click("button.theme")
+    assert page.picture().mean() < 0.4 * light
+
+
+def test_page_of_a_map_alone_works_too(browser, tmp_path):
+    from perception.cli.main import main
+
+    room_map().write_binary(tmp_path / "map.bt")
+    assert main(["view", str(tmp_path / "map.bt"), "--html", str(tmp_path / "map.html")]) == 0
+    browser.size(1000, 700)
+    browser.theme("dark")
+    browser.open(tmp_path / "map.html")
+    browser.wait_for(READY)
+    browser.settle()
+    assert browser.errors == []
+    assert np.unique(browser.picture(CANVAS).reshape(-1, 3), axis=0).shape[0] > 20

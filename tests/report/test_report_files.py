@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a report: complete, escaped, and with the numbers of the runs."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import re
+import zlib
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from made_runs import HOSTILE, LABELS, room_map, write_run
+
+from perception.cli.main import main
+from perception.errors import InputError
+from perception.mapping import SemanticOcTree
+from perception.report.mesh import map_faces
+from perception.report.octree_view import octree_entry
+from perception.report.page import data, filled
+from perception.report.write import write_report
+
+
+class Collector(HTMLParser):
+    """Tags, the values of attributes that load something, and handlers in attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loaded: list[str] = []
+        self.handlers: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.loaded += [value for name, value in attrs if name in ("src", "href") and value]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+
+def test_page_loads_nothing_and_takes_no_tag_from_files(report):
+    found = Collector()
+    found.feed(report.read_text(encoding="utf-8"))
+    assert [address for address in found.loaded if not address.startswith(("data:", "#"))] == []
+    assert found.handlers == []
+    assert HOSTILE not in report.read_text(encoding="utf-8")
+
+
+def test_page_stays_small(report):
+    assert report.stat().st_size < 300_000
+
+
+def test_json_holds_the_summaries_and_the_differences(report):
+    content = json.loads(report.with_suffix(".json").read_text())
+    assert [run["variant"] for run in content["runs"]] == ["first", "second"]
+    assert content["runs"][1]["summary"]["scalars"]["segmentation.pixel_accuracy"]["value"] == 0.7
+    difference = next(one for one in content["differences"] if one["metric"] == "segmentation.pixel_accuracy")
+    assert difference["difference"] == pytest.approx(-0.1, abs=1e-6)
+
+
+def test_tables_hold_one_row_per_number_class_and_frame(report):
+    def rows(name):
+        with report.with_name(f"report_{name}.csv").open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    assert [row["value"] for row in rows("scalars") if row["name"] == "segmentation.pixel_accuracy"] == ["0.8", "0.7"]
+    assert [row["name"] for row in rows("classes")] == 2 * [label.name for label in LABELS.classes]
+    assert len(rows("frames")) == 80
+    assert {row["verdict"] for row in rows("differences")} == {"worse", "same"}
+
+
+def test_markdown_escapes_what_comes_from_files(report):
+    text = report.with_suffix(".md").read_text(encoding="utf-8")
+    assert "| Accuracy | 0.8 | 0.7 |" in text
+    assert "<script" not in text.replace("\\<", "")
+
+
+def test_command_writes_the_page_and_says_where(tmp_path, capsys):
+    run = write_run(tmp_path / "run")
+    assert main(["report", str(run), "--output", str(tmp_path / "out" / "page.html")]) == 0
+    assert "page.html" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "page_differences.csv").exists()
+
+
+def test_run_without_any_truth_gives_a_page_all_the_same(tmp_path):
+    nothing = {"segmentation": None, "not_scored": ["no labels"], "timing": {}, "worst": [], "label_set": None}
+    run = write_run(tmp_path / "run", scalars={}, **nothing)
+    for name in ("confusion.csv", "frames.csv", "costmap.yaml", "map.ot", "path.csv"):
+        (run / name).unlink()
+    page = write_report([run], tmp_path / "page.html")[0]
+    assert "Not scored: no labels" in page.read_text(encoding="utf-8")
+
+
+def test_damaged_run_is_refused_with_a_sentence(tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "confusion.csv").write_text("a,b\nfloor,many\n")
+    with pytest.raises(InputError, match="expected a table of pixel counts"):
+        write_report([run], tmp_path / "page.html")
+
+
+def test_output_that_is_no_page_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"ends in \.html"):
+        write_report([write_run(tmp_path / "run")], tmp_path / "page.pdf")
+
+
+def test_json_in_a_script_cannot_end_it():
+    text = data({"a": "</script><!--&"})
+    assert "<" not in text
+    assert json.loads(text) == {"a": "</script><!--&"}
+
+
+def test_what_is_put_into_a_template_is_not_searched_for_marks():
+    assert filled("@a@ @b@", a="@b@", b="x") == "@b@ x"
+
+
+def test_octree_of_a_page_is_the_map():
+    tree = room_map()
+    entry = octree_entry("room", map_faces(tree), tree.resolution, LABELS, np.array([[0.5, 1.0, 0.6]]))
+    columns = np.frombuffer(zlib.decompress(base64.b64decode(entry["faces"])), np.uint8)
+    count = sum(entry["counts"])
+    halves = columns.reshape(6, 2, count).astype(int)
+    values = halves[:, 0] + 256 * halves[:, 1]
+    assert {one["name"]: one["voxels"] for one in entry["palette"]} == {"floor": 400, "wall": 200, HOSTILE: 9}
+    # The box of 3 x 3 voxels: six rectangles, at 80 cm, on the third level above the floor.
+    box = values[5] == 2
+    assert box.sum() == 6
+    corner = values[:3, box].min(axis=1) * entry["size"] + entry["origin"]
+    assert corner.tolist() == pytest.approx([0.8, 0.8, 0.2])
+    assert entry["heights"] == pytest.approx([-0.1, 1.0])
+
+
+def test_coarser_drawing_is_told():
+    tree = room_map()
+    entry = octree_entry("room", map_faces(tree, 15), tree.resolution, LABELS)
+    assert entry["size"] > tree.resolution
+    assert "The map itself has 10 cm" in entry["note"]
+
+
+def test_view_writes_the_octree_of_a_map_as_a_page(tmp_path, capsys):
+    room_map().write(tmp_path / "map.ot", LABELS)
+    assert main(["view", str(tmp_path / "map.ot"), "--html", str(tmp_path / "map.html")]) == 0
+    page = (tmp_path / "map.html").read_text(encoding="utf-8")
+    assert re.search(r'"labeled":true', page)
+
+
+def test_view_shows_a_map_without_labels_by_height(tmp_path):
+    room_map().write_binary(tmp_path / "map.bt")
+    assert main(["view", str(tmp_path / "map.bt"), "--html", str(tmp_path / "map.html")]) == 0
+    page = (tmp_path / "map.html").read_text(encoding="utf-8")
+    assert '"labeled":false' in page
+    assert SemanticOcTree.read(tmp_path / "map.bt").num_classes == 0
