@@ -40,7 +40,7 @@ setup(
     license="Apache-2.0",
     package_dir={"": "src"},
     packages=find_packages("src", include=["perception", "perception.*"]),
-    package_data={"perception": ["data/**/*"]},
+    package_data={"perception": ["data/**/*", "report/assets/*"]},
     python_requires=">=3.10",
     install_requires=[
         "numpy>=1.26",
@@ -57,6 +57,8 @@ setup(
         "onnx": ["onnx>=1.15", "onnxruntime>=1.17"],
         "openvino": ["onnx>=1.15", "openvino>=2024.4"],
         "torch": ["torch>=2.4", "torchvision>=0.19"],
+        "evaluation": ["pycocotools>=2.0.8"],
+        "ray": ["ray>=2.9"],
         "tracking": ["norfair-enough>=2.4"],
         # colcon test runs pytest only where it finds it here.
         "test": ["pytest", "pytest-timeout", "hypothesis"],
@@ -68,6 +70,7 @@ setup(
             "torch>=2.4",
             "torchvision>=0.19",
         ],
+        "viewer": ["rerun-sdk>=0.23"],
         "simulation": ["moderngl>=5.10", "pycollada>=0.8", "trimesh>=4.0"],
     },
     data_files=[

@@ -127,6 +127,16 @@ def test_timing_memory_and_identity_are_recorded(run):
     assert len(run.summary["key"]) == 64 and run.summary["network"] == MODEL[1]
 
 
+def test_true_labels_in_the_map_are_scored_after_fusion_only(bag, tmp_path):
+    assert main(["evaluate", str(bag), "--labels", "truth", "--held-out", "0", "--output", str(tmp_path)]) == 0
+    run = load_run(tmp_path)
+    assert run.summary["segmentation"] is None and run.frames[0]["pixel_accuracy"] is None
+    assert "segmentation: the map was given the true labels" in run.summary["not_scored"]
+    assert run.scalar("fusion.single.mean_iou") == 1.0 and 0.8 < run.scalar("fusion.fused.mean_iou") <= 1.0
+    assert run.scalar("map.semantic.mean_iou") == 1.0 and run.scalar("costmap.agreement") == 1.0
+    assert not (tmp_path / "confusion.csv").exists()
+
+
 def test_recording_without_truth_is_scored_as_far_as_it_goes(tmp_path, capsys):
     frames = (replace(frame, labels=None) for frame in synthetic_room_frames(5, 80, 60))
     write_bag(tmp_path / "bare", frames)
@@ -218,3 +228,52 @@ def test_voxels_that_do_not_fit_are_said(bag, tmp_path):
     summary = load_run(tmp_path).summary
     assert summary["map"] is None
     assert any("expected at most 0.02 m" in sentence for sentence in summary["not_scored"])
+
+
+class SeesTwo:
+    """Finds a box in the upper left corner, whatever the image."""
+
+    name, device, label_set = "sees_two", "cpu", LabelSet.load("coco")
+
+    def __call__(self, rgb):
+        return np.array([[0, 0, 40, 30]], np.float32), np.array([0.9], np.float32), np.array([56])
+
+    def warm_up(self):
+        return None
+
+
+def build_detector(device="cpu"):
+    return SeesTwo()
+
+
+def test_detector_is_scored_against_instance_images(tmp_path):
+    pytest.importorskip("pycocotools")
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    frames = list(synthetic_room_frames(2, 80, 60))
+    np.savetxt(folder / "camera-intrinsics.txt", frames[0].camera.matrix)
+    instances = np.full((60, 80), 65535, np.uint16)
+    instances[:30, :40] = 0
+    for i, frame in enumerate(frames):
+        cv2.imwrite(str(folder / f"frame-{i:06d}.color.png"), frame.color)
+        cv2.imwrite(str(folder / f"frame-{i:06d}.depth.png"), np.rint(frame.depth * 1000).astype(np.uint16))
+        cv2.imwrite(str(folder / f"frame-{i:06d}.instance.png"), instances)
+        np.savetxt(folder / f"frame-{i:06d}.pose.txt", frame.map_T_camera.matrix)
+    (folder / "instances.json").write_text('[{"name": "a", "class": "chair"}]')
+    command = ["evaluate", str(folder), "--labels", "none", "--detector", f"{__name__}:build_detector"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    run = load_run(tmp_path / "out")
+    assert run.summary["detection"]["objects"] == 2
+    assert run.scalar("detection.coco.AP") == pytest.approx(1.0)
+    assert run.scalar("detection.voc.mAP50") == 1.0
+    assert run.summary["timing"]["stages"]["detect"]["count"] == 2
+
+
+def test_detector_on_a_bag_is_timed_and_its_missing_truth_is_said(bag, tmp_path):
+    command = ["evaluate", str(bag), "--labels", "none", "--detector", f"{__name__}:build_detector", "--held-out", "0"]
+    assert main([*command, "--output", str(tmp_path)]) == 0
+    summary = load_run(tmp_path).summary
+    assert summary["detection"] is None
+    assert any(
+        sentence.startswith("detection: true objects are read from folders") for sentence in summary["not_scored"]
+    )

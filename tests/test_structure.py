@@ -21,6 +21,7 @@ LAYERS = [
     {
         "cloud",
         "cloud_kernels",
+        "cloud_labels",
         "detections3d",
         "instance_labels",
         "registration",
@@ -32,7 +33,7 @@ LAYERS = [
         "simulation",
     },
     {"costmap", "evaluation"},
-    {"pipeline", "replay", "evaluate", "report", "training", "compilation"},
+    {"pipeline", "overlap", "replay", "evaluate", "report", "sweep", "sweep_ray", "record", "training", "compilation"},
     {"cli", "ros"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -21,6 +21,7 @@ from perception import __version__
 from perception.config import PerceptionConfig, to_dict
 from perception.errors import InputError
 from perception.evaluation import run_folder as files
+from perception.evaluation.detection_run import DetectionOptions, DetectionRun
 from perception.evaluation.run_key import fingerprint, run_key
 from perception.evaluation.run_scores import RunScores, ScoreOptions
 from perception.evaluation.scalars import collect
@@ -47,12 +48,14 @@ class EvaluationOptions:
         truth_voxels: file of the true voxels; None looks for ``ground_truth_voxels.npz`` with the recording.
         scores: what is scored.
         source: how the recording is read.
+        detection: which detector is scored, and against what; None: none.
     """
 
     labels: str = "network"
     truth_voxels: Path | None = None
     scores: ScoreOptions = field(default_factory=ScoreOptions)
     source: SourceOptions = field(default_factory=SourceOptions)
+    detection: DetectionOptions | None = None
 
     def __post_init__(self) -> None:
         if self.labels not in LABEL_SOURCES:
@@ -122,8 +125,9 @@ class _Evaluation:
         segmenter = create_segmenter_from(config) if options.labels == "network" else None
         self.pipeline = PerceptionPipeline(config, segmenter, source.label_set if given else None, given)
         tree, label_set = self.pipeline.tree, self.pipeline.label_set
-        self.scores = RunScores(tree, config, label_set, source.label_set, voxels, options.scores)
+        self.scores = RunScores(tree, config, label_set, source.label_set, voxels, options.scores, given)
         self.has_voxels = voxels is not None
+        self.detection = DetectionRun(source, path, options.detection) if options.detection else None
         self.dropped: Counter[str] = Counter()
         self.frames, self.processing_s, self.scoring_s, self.recording_s = 0, 0.0, 0.0, 0.0
         self.memory, self.path_length, self.places = Curve(), 0.0, _Thinned(MAX_PATH)
@@ -178,6 +182,8 @@ class _Evaluation:
         self.frames += 1
         start = time.perf_counter()
         row |= self.scores.add(index, result)
+        if self.detection is not None:
+            self.pipeline.timer.add("detect", self.detection.add(frame))
         self.scoring_s += time.perf_counter() - start
         return row | self._facts(result)
 
@@ -206,6 +212,7 @@ class _Evaluation:
         start, tree, label_set = time.perf_counter(), self.pipeline.tree, self.pipeline.label_set
         grid = self.pipeline.costmap()
         scores = self.scores.summary(grid)
+        scores["detection"] = self.detection.summary(self.scores.not_scored) if self.detection else None
         worst = self.scores.write_pictures(self.output)
         tree.write(self.output / files.MAP, label_set=label_set)
         tree.write_binary(self.output / files.BINARY_MAP)
@@ -214,7 +221,7 @@ class _Evaluation:
             write_costmap(self.output / "costmap_truth", self.scores.true_grid)
         if self.scores.true_voxels is not None:
             self.scores.true_voxels.save(self.output / files.TRUE_VOXELS)
-        if self.scores.confusion is not None and label_set is not None:
+        if self.scores.confusion is not None and self.scores.confusion.total and label_set is not None:
             write_confusion(self.output / files.CONFUSION, self.scores.confusion, label_set)
         atomic_write(self.output / files.CONFIG, [yaml.safe_dump(to_dict(self.config), sort_keys=False).encode()])
         self._draw(grid)
@@ -253,7 +260,6 @@ class _Evaluation:
             "truth": truth,
             "not_scored": self.scores.not_scored,
             **scores,
-            "detection": None,
             "timing": {
                 "stages": pipeline.timer.summary(),
                 "processing_seconds": self.processing_s,

@@ -8,7 +8,6 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from perception.errors import InputError
 from perception.evaluation.timing import peak_memory_mb
 from perception.evaluation.truth import TruthScores
 from perception.mapping.octomap_io import atomic_write
+from perception.overlap import process_overlapped
 from perception.pipeline import FrameResult, PerceptionPipeline, create_segmenter_from
 from perception.sources import Source
 from perception.types import Frame
@@ -47,18 +47,23 @@ class Replay:
         self.source, self.config, self.output, self.labels = source, config, output, labels
         segmenter = create_segmenter_from(config) if labels == "network" else None
         label_set = source.label_set if labels == "truth" else None
-        self.pipeline = PerceptionPipeline(config, segmenter, label_set)
+        self.pipeline = PerceptionPipeline(config, segmenter, label_set, labels == "truth")
         self.trajectory: list[np.ndarray] = []
         self.dropped: Counter[str] = Counter()
         self.frames = 0
         self._truth = TruthScores(self.pipeline.tree, self.pipeline.label_set, source.label_set, labels == "truth")
         self._pictures = _FramePictures(output, source.name)
 
-    def run(self, progress: Callable[[], object] = lambda: None) -> dict[str, Any]:
+    def run(
+        self,
+        progress: Callable[[], object] = lambda: None,
+        observe: Callable[[FrameResult], object] = lambda result: None,
+    ) -> dict[str, Any]:
         """Take in all frames and write the folder.
 
         Args:
             progress: called after each frame.
+            observe: called with what came of each frame that was mapped.
 
         Returns:
             What ``result.json`` holds.
@@ -71,9 +76,11 @@ class Replay:
         self.pipeline.warm_up(live=False)
         start = time.perf_counter()
         stamps = []
-        for frame in self.source:
-            if self._take(frame):
+        for frame, outcome in process_overlapped(self.pipeline, self.source):
+            if self._note(frame, outcome):
                 stamps.append(frame.stamp_ns)
+            if isinstance(outcome, FrameResult):
+                observe(outcome)
             progress()
         seconds = time.perf_counter() - start
         if not stamps:
@@ -85,18 +92,15 @@ class Replay:
         atomic_write(self.output / "config.yaml", [yaml.safe_dump(to_dict(self.config), sort_keys=False).encode()])
         return result
 
-    def _take(self, frame: Frame) -> bool:
-        given = replace(frame, labels=None) if self.labels != "truth" else frame
-        try:
-            result = self.pipeline.process(given)
-        except InputError as error:
+    def _note(self, frame: Frame, outcome: FrameResult | InputError) -> bool:
+        if isinstance(outcome, InputError):
             # A bad frame costs itself, not the run.
-            self.dropped[str(error)] += 1
+            self.dropped[str(outcome)] += 1
             return False
         self.frames += 1
         self.trajectory.append(np.array(frame.map_T_camera.translation))
-        self._truth.add(frame.labels, result)
-        self._pictures.add(result)
+        self._truth.add(outcome.frame.labels, outcome)
+        self._pictures.add(outcome)
         return True
 
     def _write_maps(self) -> None:

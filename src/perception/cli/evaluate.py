@@ -45,17 +45,26 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--held-out", type=int, default=5, metavar="N", help="keep every n-th scan out and predict it; 0: none"
     )
+    group.add_argument("--detector", metavar="NAME", help="score this detector, too (folders with true objects)")
+    group.add_argument("--objects", type=Path, help="true objects as COCO JSON; default: *.instance.png of the folder")
+    group.add_argument("--object-map", type=Path, help="YAML file: which true object is which class of the detector")
     group.add_argument("--worst", type=int, default=6, metavar="N", help="pictures of so many worst frames")
 
 
 def evaluation_options(arguments: argparse.Namespace, tolerance_s: float) -> Any:
     """The EvaluationOptions that the arguments name."""
     from perception.evaluate import EvaluationOptions
+    from perception.evaluation.detection_run import DetectionOptions
     from perception.evaluation.run_scores import ScoreOptions
 
     scores = ScoreOptions(arguments.class_map, arguments.held_out, arguments.worst)
     source = source_options(arguments, tolerance_s)
-    return EvaluationOptions(arguments.labels, arguments.truth_voxels, scores, source)
+    if arguments.detector is None and (arguments.objects or arguments.object_map):
+        raise InputError("--objects and --object-map: expected --detector, the network that is scored against them")
+    objects = DetectionOptions(arguments.detector, arguments.objects, arguments.object_map)
+    return EvaluationOptions(
+        arguments.labels, arguments.truth_voxels, scores, source, objects if arguments.detector else None
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

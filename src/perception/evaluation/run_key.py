@@ -40,6 +40,18 @@ def run_key(source: str, config: Mapping[str, Any], options: Mapping[str, Any]) 
         source: :func:`fingerprint` of the recording.
         config: parameters of the pipeline, plain values.
         options: how the recording is read and scored, plain values.
+
+    Of a value that is the path of a file, what is in the file counts, too.
     """
-    text = json.dumps([__version__, source, config, options], sort_keys=True, default=str)
+    text = json.dumps([__version__, source, _with_files(config), _with_files(options)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _with_files(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _with_files(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_files(item) for item in value]
+    if isinstance(value, str | Path) and value and Path(value).is_file():
+        return [str(value), fingerprint(value)]
+    return value

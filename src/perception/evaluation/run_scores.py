@@ -57,6 +57,7 @@ class RunScores:
         truth_set: what the true labels of frames mean; None where frames have none.
         voxels: the true voxels of the scene; None where nobody knows them.
         options: what is scored.
+        given: the recording's own labels go into the map, so that only what becomes of them is of interest.
 
     Attributes:
         not_scored: what could not be scored and why.
@@ -76,6 +77,7 @@ class RunScores:
         truth_set: LabelSet | None,
         voxels: VoxelMap | None,
         options: ScoreOptions,
+        given: bool = False,
     ) -> None:
         self.not_scored: list[str] = []
         self.confusion: ConfusionMatrix | None = None
@@ -91,7 +93,7 @@ class RunScores:
         self._calibration = Calibration()
         self._held_out = HeldOutScans(config.octomap, options.held_out_every) if options.held_out_every else None
         self._worst = WorstFrames(options.worst)
-        self._with_truth = 0
+        self._with_truth, self._given = 0, given
 
     def add(self, index: int, result: Any) -> dict[str, float | None]:
         """Score a frame: its number and its FrameResult, whose frame carries the true labels.
@@ -118,11 +120,13 @@ class RunScores:
     def _compare(self, result: Any, truth: NDArray[np.int32], predicted: NDArray[np.int32]) -> dict[str, float | None]:
         assert self.confusion is not None
         frame = ConfusionMatrix(self.confusion.num_classes)
+        self._fusion.add(result, truth, predicted)
+        self._with_truth += 1
+        if self._given:
+            return {}
         frame.add(truth, predicted)
         self.confusion.counts += frame.counts
         self._calibration.add(truth, predicted, result.labels.confidence)
-        self._fusion.add(result, truth, predicted)
-        self._with_truth += 1
         return {
             "pixel_accuracy": frame.accuracy() if frame.total else None,
             "mean_iou": frame.mean_iou() if frame.total else None,
@@ -136,9 +140,11 @@ class RunScores:
         """
         result: dict[str, Any] = {"segmentation": None, "fusion": None}
         if self.confusion is not None and self._mapping is not None:
-            if self.confusion.total:
+            result["fusion"] = self._fusion.summary()
+            if self._given:
+                self.not_scored.append("segmentation: the map was given the true labels")
+            elif self.confusion.total:
                 result["segmentation"] = self._segmentation(self.confusion, self._mapping.label_set)
-                result["fusion"] = self._fusion.summary()
             else:
                 self.not_scored.append("segmentation: not one pixel has a true class that the map knows")
         result["held_out"] = self._held_out.summary() if self._held_out else None

@@ -68,6 +68,10 @@ class FolderSource(Source):
         """Number of color images chosen."""
         return len(self._files)
 
+    def color_file(self, stamp_ns: int) -> Path | None:
+        """The color image of a stamp; None where there is none."""
+        return next((files.color for files in self._files if files.stamp_ns == stamp_ns), None)
+
     def describe(self) -> dict[str, Any]:
         """What the folder holds, as plain values."""
         camera = self._camera
