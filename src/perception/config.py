@@ -20,12 +20,8 @@ from perception.errors import InputError
 
 T = TypeVar("T")
 MAX_FLOAT = sys.float_info.max
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    """Types of a config class's values; Python compiles the annotations anew at every call."""
-    return get_type_hints(cls)
+# Python compiles the annotations of a class anew at every call.
+_hints = cache(get_type_hints)
 
 
 def param(

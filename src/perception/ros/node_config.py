@@ -108,6 +108,7 @@ CHANGEABLE = (
     "min_range",
     "no_return",
     "scan_no_return",
+    "cloud_label_age",
     "obstacles.",
     "budget.",
     "segmentation.min_confidence",

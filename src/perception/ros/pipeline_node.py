@@ -9,14 +9,18 @@ from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2
 
+from perception.cloud_codec import PointFields
 from perception.config import PerceptionConfig
 from perception.errors import InputError
 from perception.geometry import Transform
 from perception.labels import LabelSet
 from perception.pipeline import PerceptionPipeline, create_segmenter_from, registered
 from perception.ros.camera_input import CameraInput, CameraMessages, camera_poses, decode_frame, topic_of
+from perception.ros.camera_labels import CameraLabels
 from perception.ros.cloud_input import CloudMessages
 from perception.ros.conversions import labeled_cloud_to_point_cloud2
 from perception.ros.depth_clouds import DepthClouds, DepthCloudSettings
@@ -53,6 +57,7 @@ class PipelineNode(SensorNode):
         self._cameras: dict[str, CameraInput] = {}
         self._depth_clouds: DepthClouds | None = None
         self._ground_due = 0.0
+        self._camera_labels = CameraLabels()
         super().__init__("pipeline_node", **node_arguments)
 
     def load(self) -> None:
@@ -87,6 +92,7 @@ class PipelineNode(SensorNode):
         """Read what the obstacle clouds depend on, too."""
         super().read_parameters()
         self._input = self.parameters.config("input")
+        self._cloud_label_age: float = self.parameters.config("cameras").cloud_label_age
         assert self._depth_clouds is not None
         config = self.config()
         self._depth_clouds.settings = DepthCloudSettings(
@@ -131,6 +137,7 @@ class PipelineNode(SensorNode):
             camera.clear()
         if self._depth_clouds is not None:
             self._depth_clouds.forget()
+        self._camera_labels.forget()
 
     def resolve(self, frame: CameraMessages | CloudMessages) -> Any:
         """Where the sensor was."""
@@ -179,6 +186,15 @@ class PipelineNode(SensorNode):
         self.points_on_robot += removed
         return ready if depth is ready.depth else replace(ready, depth=depth)
 
+    def labeled(
+        self, stamp_ns: int, cloud: PointFields, free: NDArray[np.float32], map_T_sensor: Transform
+    ) -> tuple[PointFields, NDArray[np.float32]]:
+        """Clouds of other sensors take the labels of the pixels that show their points."""
+        age_s, threshold = self._cloud_label_age, self._pipeline().config.segmentation.min_confidence
+        if age_s <= 0:
+            return cloud, free
+        return self._camera_labels.label(cloud, free, map_T_sensor, stamp_ns, age_s, threshold)
+
     def _thinned(self, cloud: LabeledCloud) -> LabeledCloud:
         every = self.budget.stride(self.budget_config, len(cloud))
         if every == 1:
@@ -193,6 +209,8 @@ class PipelineNode(SensorNode):
             self._labels[camera].publish(labels, frame.color, frame.frame_id, frame.stamp_ns)
         if self._depth_clouds is not None:
             self._depth_clouds.use_labels(camera, frame.stamp_ns, labels)
+        if self._cloud_label_age > 0:
+            self._camera_labels.keep(camera, frame, labels)
 
     def _update_ground(self, pipeline: PerceptionPipeline) -> None:
         """Tell the obstacle clouds where the ground is."""
@@ -205,13 +223,15 @@ class PipelineNode(SensorNode):
     def teardown(self) -> None:
         """Free map and network."""
         super().teardown()
+        self._camera_labels.forget()
         self._segmenter, self._depth_clouds, self._cameras = None, None, {}
 
     def details(self) -> Mapping[str, Any]:
         """What labels the images, the map, and the obstacle clouds."""
         segmenter, clouds = self._segmenter, self._depth_clouds
         network = {} if segmenter is None else {"network": segmenter.name, "device": segmenter.device}
-        return {**network, **super().details(), **({} if clouds is None else clouds.details())}
+        labeled = {"points of clouds labeled": self._camera_labels.labeled} if self._cloud_label_age > 0 else {}
+        return {**network, **super().details(), **labeled, **({} if clouds is None else clouds.details())}
 
 
 def camera_names(text: str) -> list[str]:

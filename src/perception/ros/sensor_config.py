@@ -23,6 +23,12 @@ class CamerasConfig(Checked):
     use_color: bool = param(
         True, "Take image even where no network needs it; it only colors labeled_points then and costs time"
     )
+    cloud_label_age: float = param(
+        0.0,
+        "Points of clouds and scans take the label of the pixel that shows them, from images at most so much older or "
+        "newer, s; 0 for off",
+        0.0,
+    )
 
 
 @dataclass(frozen=True)

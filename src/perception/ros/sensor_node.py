@@ -6,7 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.cloud_codec import PointFields
 from perception.errors import InputError
+from perception.geometry import Transform
 from perception.ros.budget import Budget
 from perception.ros.cloud_input import (
     NO_POINTS,
@@ -88,6 +93,7 @@ class SensorNode(MapNode):
         """Take a cloud or scan into the map."""
         self.budget.admit(self.budget_config, frame.source, frame.stamp_ns, self.now_ns(), needs.map_T_sensor)
         cloud, free = decode_cloud(frame, needs, self._cloud_input, self._max_range)
+        cloud, free = self.labeled(frame.stamp_ns, cloud, free, needs.map_T_sensor)
         with self.lock:
             pipeline = self.admit(frame.stamp_ns)
             cloud = cloud if self.palette is None else self.palette.label(cloud)
@@ -116,6 +122,12 @@ class SensorNode(MapNode):
             self.inserted(frame.stamp_ns, scan)
         self.budget.finish(self.budget_config, frame.source)
         self.done(frame.stamp_ns, frame.source)
+
+    def labeled(
+        self, stamp_ns: int, cloud: PointFields, free: NDArray[np.float32], map_T_sensor: Transform
+    ) -> tuple[PointFields, NDArray[np.float32]]:
+        """A cloud, in the sensor's frame, with what is known of its labels, and the ends of its free rays."""
+        return cloud, free
 
     def details(self) -> Mapping[str, Any]:
         """What was left out, and what became of each source."""
