@@ -20,6 +20,7 @@ from perception.errors import InputError
 from perception.sources.mcap_recovery import RecoveredMcap
 
 DEFINITIONS = {
+    "octomap_msgs/msg/Octomap": ("std_msgs/Header header\nbool binary\nstring id\nfloat64 resolution\nint8[] data\n"),
     "tf2_msgs/msg/TFMessage": "geometry_msgs/TransformStamped[] transforms\n",
     "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
     "vision_msgs/msg/LabelInfo": "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n",

@@ -137,7 +137,7 @@ class BagWriter:
         self.write_camera_info("depth/camera_info", stamp, depth_frame, depth_camera)
         self._write_depth(stamp, depth_frame, frame.depth)
         if frame.labels is not None:
-            image, encoding = _label_image(frame.labels.labels)
+            image, encoding = label_image(frame.labels.labels)
             self.write_image(self._topic("ground_truth/labels"), stamp, frame.frame_id, encoding, image)
 
     def write_transforms(
@@ -276,7 +276,7 @@ def to_millimeters(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
     return np.where((scaled > 0) & (scaled <= 65535), scaled, 0).astype(np.uint16)
 
 
-def _label_image(labels: NDArray[np.integer]) -> tuple[NDArray[Any], str]:
+def label_image(labels: NDArray[np.integer]) -> tuple[NDArray[Any], str]:
     """mono8 with 255 for none while ids fit below it, else 16UC1 with 65535."""
     if labels.max(initial=0) < UNLABELED_8:
         return np.where(labels < 0, UNLABELED_8, labels).astype(np.uint8), "mono8"

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``perception record``: write what the pipeline makes of a recording into a new bag."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from perception.cli.replay import add_source_arguments, source_options
+from perception.config import load_config
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "record",
+        help="write the pipeline's outputs into a new bag",
+        description="Run the pipeline over a recording and write labels, overlay, labeled cloud, octomap, costmap and "
+        "the camera's pose into a new bag that RViz and Foxglove play.",
+    )
+    parser.add_argument("source", help="folder of frames or a bag")
+    parser.add_argument("--output", required=True, type=Path, help="folder of the new bag; must not exist")
+    parser.add_argument("--config", type=Path, help="YAML file of parameters")
+    parser.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="set one parameter")
+    parser.add_argument(
+        "--labels", default="network", choices=("network", "truth", "none"), help="who labels the images"
+    )
+    parser.add_argument("--storage", default="mcap", choices=("mcap", "sqlite3"), help="default: %(default)s")
+    parser.add_argument("--uncompressed", action="store_true", help="do not pack the bag with zstd")
+    parser.add_argument("--map-period", type=float, default=1.0, help="write the map every so many seconds")
+    parser.add_argument("--images", action="store_true", help="write color and depth, too: the bag plays alone")
+    add_source_arguments(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Record, then say what and where."""
+    from tqdm import tqdm
+
+    from perception.record import RecordOptions, record
+    from perception.sources import open_source
+
+    config = load_config(arguments.config, arguments.set)
+    options = RecordOptions(
+        arguments.labels, arguments.storage, not arguments.uncompressed, arguments.map_period, arguments.images
+    )
+    with (
+        open_source(arguments.source, source_options(arguments, config.cloud.sync_tolerance)) as source,
+        tqdm(total=source.frame_count, unit="frame", desc=source.name) as bar,
+    ):
+        result = record(source, arguments.output, config, options, bar.update)
+    for reason, count in result["dropped"].items():
+        print(f"dropped: {count} × {reason}")
+    print(f"{result['frames']} frames: {arguments.output}/")
+    return 0
