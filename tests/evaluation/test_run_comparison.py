@@ -7,7 +7,7 @@ import pytest
 
 from perception.cli.main import main
 from perception.errors import InputError
-from perception.evaluation.run_comparison import bootstrap_interval, compare_folders
+from perception.evaluation.run_comparison import compare_folders
 from perception.evaluation.run_folder import FRAME_COLUMNS, RowWriter, read_rows, write_json
 
 ACCURACY, TIME = "segmentation.pixel_accuracy", "timing.stages.frame.p50_ms"
@@ -27,28 +27,6 @@ def make_run(folder: Path, accuracies, milliseconds=10.0, name="room") -> Path:
 
 def metrics(found):
     return {entry["name"]: entry for entry in found["metrics"]}
-
-
-def test_interval_of_equal_differences_is_a_point_and_of_few_none():
-    assert bootstrap_interval(np.full(50, 0.25)) == (0.25, 0.25)
-    assert bootstrap_interval([1.0, 2.0]) is None
-
-
-def test_interval_equals_that_of_the_normal_distribution_for_many_pairs():
-    values = np.random.default_rng(1).normal(1.0, 2.0, 400)
-    low, high = bootstrap_interval(values) or (0, 0)
-    half = 1.96 * values.std() / 20
-    assert low == pytest.approx(values.mean() - half, abs=0.04)
-    assert high == pytest.approx(values.mean() + half, abs=0.04)
-
-
-def test_interval_equals_scipys_percentile_bootstrap():
-    stats = pytest.importorskip("scipy.stats")
-    values = np.random.default_rng(2).exponential(1.0, 60)
-    expected = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20000, rng=0).confidence_interval
-    found = bootstrap_interval(values, 20000)
-    assert found is not None
-    assert found == pytest.approx((expected.low, expected.high), abs=0.02)
 
 
 def test_frames_are_paired_by_stamp(tmp_path: Path):

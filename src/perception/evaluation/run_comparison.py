@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two evaluations of the same recordings side by side: paired differences, bootstrap intervals, what got worse.
 
-Source of the interval: percentile bootstrap, Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
-Pairs are resampled, so that what is hard for both runs cancels out.
+Intervals are of differences between the same frames (or recordings), so that what is hard for both runs cancels out.
 """
 
 from __future__ import annotations
@@ -13,17 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from perception.errors import InputError
+from perception.evaluation.bootstrap import block_bootstrap_interval
 from perception.evaluation.run_folder import FORMAT, Run, find_runs, load_run
 from perception.evaluation.scalars import BY_NAME, HIGHER, LOWER, Scalar
-
-RESAMPLES = 2000
-LEAST_PAIRS = 5
-"""Fewer pairs give no interval."""
-BATCH = 1 << 22
-"""Numbers drawn at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +52,6 @@ class Comparison:
     frames: int
     worse: bool
     mean_difference: float | None = None
-
-
-def bootstrap_interval(
-    differences: ArrayLike, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
-) -> tuple[float, float] | None:
-    """Interval of the mean of paired differences; None for fewer than five.
-
-    Args:
-        differences: (N,) one per pair.
-        resamples: how many samples of N pairs are drawn.
-        level: share of their means that lies in the interval.
-        seed: of the draws.
-    """
-    values = np.asarray(differences, np.float64)
-    if len(values) < LEAST_PAIRS:
-        return None
-    rng = np.random.default_rng(seed)
-    means: list[float] = []
-    while len(means) < resamples:
-        count = min(max(BATCH // len(values), 1), resamples - len(means))
-        means.extend(values[rng.integers(0, len(values), (count, len(values)))].mean(axis=1).tolist())
-    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
-    return float(low), float(high)
 
 
 def compare_folders(a: str | Path, b: str | Path, margins: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -151,10 +122,9 @@ def _compare(scalar: Scalar, pairs: Sequence[tuple[Run, Run]], margin: float | N
     if not len(both):
         return None
     a, b = both.mean(axis=0).tolist()
-    by_recording = both[:, 1] - both[:, 0]
-    differences = _by_frame(scalar.frame_column, pairs) if scalar.frame_column else by_recording
-    interval = bootstrap_interval(differences)
-    low, high = interval or (None, None)
+    series = _by_frame(scalar.frame_column, pairs) if scalar.frame_column else [both[:, 1] - both[:, 0]]
+    differences = np.concatenate(series)
+    low, high = block_bootstrap_interval(series) or (None, None)
     loss = (a - b) if scalar.better == HIGHER else (b - a)
     return Comparison(
         scalar.name,
@@ -173,13 +143,15 @@ def _compare(scalar: Scalar, pairs: Sequence[tuple[Run, Run]], margin: float | N
     )
 
 
-def _by_frame(column: str, pairs: Sequence[tuple[Run, Run]]) -> np.ndarray:
-    """Differences of a column between the frames of the same stamp."""
-    found: list[float] = []
+def _by_frame(column: str, pairs: Sequence[tuple[Run, Run]]) -> list[NDArray[np.float64]]:
+    """Differences of a column between the frames of the same stamp, by recording in order of time."""
+    series: list[NDArray[np.float64]] = []
     for one, other in pairs:
         known = {row["stamp_ns"]: row.get(column) for row in one.frames}
+        found: list[float] = []
         for row in other.frames:
             before, now = known.get(row["stamp_ns"]), row.get(column)
             if before is not None and now is not None:
                 found.append(float(now) - float(before))
-    return np.array(found, np.float64)
+        series.append(np.array(found, np.float64))
+    return series
