@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
+pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("octomap_msgs", reason="needs the message packages of src/ros_msgs")
 
 from hostile_messages import hostile, hostile_image
