@@ -34,7 +34,7 @@ PIP_REQUIRED = {"numba", "rosbags", "safetensors"}
 """Modules that are always needed and that Ubuntu lacks: the recipes install them with pip."""
 PIP_OPTIONAL = {
     "onnx", "onnxruntime", "torch", "torchvision", "norfair", "moderngl", "collada", "trimesh", "octomap", "PIL",
-    "torch_xla", "mpl_toolkits", "lz4", "backports", "compression", "llvmlite", "cv_bridge",
+    "torch_xla", "mpl_toolkits", "pycocotools", "ray", "rerun", "lz4", "backports", "compression", "llvmlite", "cv_bridge",
 }  # fmt: skip
 """Modules that something works better with, or that come with one of the others; tests without them are skipped."""
 
@@ -131,8 +131,9 @@ def test_every_package_and_every_data_file_is_installed(monkeypatch):
         for path in PACKAGE.rglob("*")
         if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
     ]
-    assert told["package_data"] == {"perception": ["data/**/*"]}
-    assert [path for path in loose if PACKAGE / "data" not in path.parents and path.name != "py.typed"] == []
+    assert told["package_data"] == {"perception": ["data/**/*", "report/assets/*"]}
+    folders = PACKAGE / "data", PACKAGE / "report" / "assets"
+    assert [path for path in loose if not any(folder in path.parents for folder in folders)] == []
 
 
 def test_every_executable_is_a_function_that_exists(monkeypatch):

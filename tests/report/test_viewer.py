@@ -3,11 +3,21 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import sys
+from pathlib import Path
 
-from made_runs import LABELS, room_map
+import numpy as np
+import pytest
+from made_runs import LABELS, room_map, write_run
 
 from perception.cli.main import main
+from perception.config import PerceptionConfig
+from perception.geometry import PinholeCamera, Transform
+from perception.pipeline import PerceptionPipeline
+from perception.types import Frame, LabelImage
 
 
 def test_without_rerun_the_error_names_the_extra_and_what_works_without(tmp_path, monkeypatch, capsys):
@@ -28,3 +38,45 @@ def test_recordings_are_shown_by_replay(tmp_path, capsys):
 def test_missing_file_is_named(tmp_path, capsys):
     assert main(["view", str(tmp_path / "none.ot")]) == 1
     assert "none.ot: no such file" in capsys.readouterr().err
+
+
+def entities(path: Path, home: Path) -> set[str]:
+    """Names of what an .rrd file holds, as Rerun's own program prints them."""
+    command = [sys.executable, "-m", "rerun", "rrd", "print", str(path)]
+    environment = {**os.environ, "HOME": str(home), "NO_COLOR": "1"}
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return set(re.findall(r"(?<=[\s'\"(])/[\w/\\ ]+\w", told.stdout))
+
+
+def frame(stamp_ns: int) -> Frame:
+    """A wall at 1 m, its left half of the class "wall", its right half without a class."""
+    camera = PinholeCamera(32, 24, 30.0, 30.0, 15.5, 11.5)
+    labels = np.full((24, 32), 1, np.int32)
+    labels[:, 16:] = -1
+    pose = Transform(np.array([[0, 0, 1, stamp_ns / 1e10], [-1, 0, 0, 0], [0, -1, 0, 0.5], [0, 0, 0, 1.0]]))
+    color, depth = np.full((24, 32, 3), 90, np.uint8), np.ones((24, 32), np.float32)
+    depth[0] = np.inf
+    return Frame(stamp_ns, color, depth, camera, pose, labels=LabelImage.certain(labels, LABELS))
+
+
+def test_frames_map_costmap_path_and_latency_of_a_pipeline_are_logged(tmp_path):
+    pytest.importorskip("rerun", reason="needs rerun-sdk (extra viewer)")
+    from perception.report.rerun_log import RerunLog
+
+    pipeline = PerceptionPipeline(PerceptionConfig(), None, LABELS)
+    with RerunLog("test", tmp_path / "run.rrd", LABELS) as log:
+        observe = log.following(pipeline)
+        for number in range(3):
+            observe(pipeline.process(frame(number * 1_000_000_000)))
+    found = entities(tmp_path / "run.rrd", tmp_path)
+    assert {f"/world/camera/{name}" for name in ("image", "depth", "labels")} <= found
+    assert {"/world/cloud", "/world/path", "/world/costmap", "/world/octree/wall", "/world/octree/unlabeled"} <= found
+    assert {"/latency/insert", "/latency/segment", "/memory/map_mb"} <= found
+
+
+def test_run_folder_is_written_for_rerun(tmp_path):
+    pytest.importorskip("rerun", reason="needs rerun-sdk (extra viewer)")
+    run = write_run(tmp_path / "run")
+    assert main(["view", str(run), "--save", str(tmp_path / "out" / "run.rrd")]) == 0
+    found = entities(tmp_path / "out" / "run.rrd", tmp_path)
+    assert {"/scores/pixel_accuracy", "/frames/overlay", "/world/costmap", "/world/octree/floor"} <= found

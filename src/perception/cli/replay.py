@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="set one parameter")
     parser.add_argument(
         "--labels", default="network", choices=("network", "truth", "none"), help="who labels the images"
+    )
+    parser.add_argument(
+        "--rerun",
+        nargs="?",
+        const="",
+        metavar="FILE.rrd",
+        help="show the run in the Rerun viewer while it goes on, or write a file for it (extra 'viewer')",
     )
     add_source_arguments(parser)
     return parser
@@ -86,10 +95,22 @@ def run(arguments: argparse.Namespace) -> int:
     options = source_options(arguments, config.cloud.sync_tolerance)
     with open_source(arguments.source, options) as source:
         replay = Replay(source, config, arguments.output, arguments.labels)
-        with tqdm(total=source.frame_count, unit="frame", desc=source.name) as bar:
-            result = replay.run(bar.update)
+        with contextlib.ExitStack() as stack:
+            observe = _observer(arguments.rerun, replay, stack)
+            bar = stack.enter_context(tqdm(total=source.frame_count, unit="frame", desc=source.name))
+            result = replay.run(bar.update, observe)
         print_summary(result, arguments.output)
     return 0
+
+
+def _observer(rerun: str | None, replay: Any, stack: contextlib.ExitStack) -> Callable[[Any], object]:
+    """What each frame is shown to: the Rerun viewer where it was asked for, else nothing."""
+    if rerun is None:
+        return lambda result: None
+    from perception.report.rerun_log import RerunLog
+
+    log = RerunLog(replay.source.name, Path(rerun) if rerun else None, replay.pipeline.label_set)
+    return stack.enter_context(log).following(replay.pipeline)
 
 
 def print_summary(result: dict[str, Any], output: Path) -> None:
