@@ -55,7 +55,8 @@ def test_rviz_shows_every_map_topic_with_a_profile_that_matches(bench):
                 shown[display[key]["Value"].lstrip("/")] = display[key]
     node = bench.add(OctomapNode, **EAGER)
     assert node.trigger_configure().name == "SUCCESS"
-    hidden = {"octomap_binary", "parameter_events", "rosout", "diagnostics", "keepout_filter_info", "speed_filter_info"}
+    hidden = {"octomap_binary", "octomap_binary_local", "parameter_events", "rosout", "diagnostics",
+              "keepout_filter_info", "speed_filter_info"}  # fmt: skip
     published = {publisher.topic.lstrip("/"): publisher.qos_profile for publisher in node.publishers}
     published = {name: qos for name, qos in published.items() if name not in hidden and "octomap_node" not in name}
     assert {name for name in published if not name.startswith("bond")} <= set(shown)
