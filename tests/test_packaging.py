@@ -34,7 +34,8 @@ PIP_REQUIRED = {"numba", "rosbags", "safetensors"}
 """Modules that are always needed and that Ubuntu lacks: the recipes install them with pip."""
 PIP_OPTIONAL = {
     "onnx", "onnxruntime", "torch", "torchvision", "norfair", "moderngl", "collada", "trimesh", "octomap", "PIL",
-    "torch_xla", "mpl_toolkits", "pycocotools", "ray", "rerun", "lz4", "backports", "compression", "llvmlite", "cv_bridge",
+    "torch_xla", "mpl_toolkits", "pycocotools", "ray", "rerun", "lz4", "backports", "compression",
+    "llvmlite", "cv_bridge",
 }  # fmt: skip
 """Modules that something works better with, or that come with one of the others; tests without them are skipped."""
 

@@ -32,6 +32,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--labels", default="network", choices=("network", "truth", "none"), help="who labels the images"
     )
+    parser.add_argument("--no-report", action="store_true", help="leave out report.html and the tables beside it")
     add_score_arguments(parser)
     add_source_arguments(parser)
     return parser
@@ -72,10 +73,16 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = [f"segmentation.model={arguments.model}"] if arguments.model else []
     config = load_config(arguments.config, [*chosen, *arguments.set])
     options = evaluation_options(arguments, config.cloud.sync_tolerance)
+    code = 0
     if len(arguments.source) == 1:
         _evaluate(arguments.source[0], arguments.output, config, options)
-        return 0
-    return _evaluate_all(arguments.source, arguments.output, config, options)
+    else:
+        code = _evaluate_all(arguments.source, arguments.output, config, options)
+    if not arguments.no_report:
+        from perception.report.write import write_report
+
+        print(f"report: {write_report([arguments.output], arguments.output / 'report.html')[0]}")
+    return code
 
 
 def _evaluate_all(sources: list[Path], output: Path, config: Any, options: Any) -> int:

@@ -13,8 +13,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         "report",
         help="make a page about evaluated runs",
-        description="Write one HTML page that needs no network (scores, comparison, worst frames, curves, the octree in "
-        "three dimensions, costmaps) and beside it the same numbers as JSON, CSV and Markdown.",
+        description="Write one HTML page that needs no network (scores, comparison, worst frames, curves, the octree "
+        "in three dimensions, costmaps) and beside it the same numbers as JSON, CSV and Markdown.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="output folders of evaluate or sweep")
     parser.add_argument("--output", type=Path, default=Path("report.html"), help="the page (default: report.html)")

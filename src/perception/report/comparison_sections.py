@@ -16,6 +16,8 @@ from perception.report.tables import card, cell, class_cell, heat_cell, name_cel
 MAX_COLUMNS = 10
 """Runs that stand side by side as columns; more are listed in rows alone."""
 MAX_CURVES = 8
+MAX_SOURCES = 10
+"""Recordings with curves of all their runs."""
 
 
 def summary_table(runs: Sequence[ReportRun]) -> str:
@@ -111,9 +113,9 @@ def class_comparison(runs: Sequence[ReportRun]) -> str:
 
 
 def curve_comparison(runs: Sequence[ReportRun]) -> str:
-    """Curves of the runs of each recording over each other."""
+    """Curves of the runs of the first recordings over each other."""
     content = ""
-    for source in dict.fromkeys(run.source for run in runs):
+    for source in list(dict.fromkeys(run.source for run in runs))[:MAX_SOURCES]:
         chosen = [run for run in runs if run.source == source and run.run.frames]
         if len(chosen) < 2:
             continue

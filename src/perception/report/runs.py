@@ -17,7 +17,7 @@ from perception.evaluation.run_folder import PATH, Run, find_runs, load_run, rea
 from perception.labels import LabelSet
 from perception.report.colors import RUN_COLORS
 
-MAX_RUNS = 200
+MAX_RUNS = 5000
 MAX_NAMED_PARAMETERS = 4
 """More differing parameters than these are counted in a run's name, not listed."""
 
@@ -172,11 +172,6 @@ def _short_hash(value: str) -> str:
 def _label_set(run: Run) -> LabelSet | None:
     content = run.summary.get("label_set")
     return LabelSet.from_dict(content, f"{run.path}: label set") if content else None
-
-
-def run_names(runs: Sequence[ReportRun]) -> list[str]:
-    """Names of runs in order."""
-    return [run.name for run in runs]
 
 
 def several_variants(runs: Sequence[ReportRun]) -> bool:

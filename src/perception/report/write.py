@@ -25,6 +25,8 @@ TOTAL_FACES = 700_000
 MAX_MAPS = 12
 TOTAL_FRAMES = 48
 """Frames with pictures in a page, each about 150 kB."""
+MAX_DETAILED = 40
+"""Runs with parts of their own; all are in the tables and in the files."""
 MIN_FACES = 20_000
 MAX_TRUE_VOXELS = 20_000_000
 
@@ -76,9 +78,10 @@ def _comparison(runs: Sequence[ReportRun], differences: Sequence[Any]) -> str:
 
 
 def _runs(runs: Sequence[ReportRun]) -> str:
-    frames = max(1, TOTAL_FRAMES // len(runs))
+    shown = runs[:MAX_DETAILED]
+    frames = max(1, TOTAL_FRAMES // len(shown))
     blocks = []
-    for run in runs:
+    for run in shown:
         parts = (
             run_sections.overview(run) if len(runs) > 1 else "",
             run_sections.classes(run),
@@ -90,8 +93,14 @@ def _runs(runs: Sequence[ReportRun]) -> str:
         blocks.append(f'<div data-run="{run.index}">{"".join(parts)}</div>')
     if len(runs) == 1:
         return "".join(blocks)
-    options = "".join(f'<option value="{run.index}">{text(run.name)}</option>' for run in runs)
-    chooser = f'<div class="chooser" id="single"><label>Run <select class="runs">{options}</select></label></div>'
+    options = "".join(f'<option value="{run.index}">{text(run.name)}</option>' for run in shown)
+    more = (
+        f"the first {len(shown)} of {len(runs)}; a report of the others alone shows them" if runs[MAX_DETAILED:] else ""
+    )
+    chooser = (
+        f'<div class="chooser" id="single"><label>Run <select class="runs">{options}</select></label>'
+        f'<span class="faint">{more}</span></div>'
+    )
     return chooser + "".join(blocks)
 
 
