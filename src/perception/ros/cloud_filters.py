@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from perception.config import CloudFilterConfig, GroundFilterConfig
 
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 MIN_POINTS = 50
 """A ground plane is looked for in clouds of at least so many points."""
 MAX_TRIALS = 200
@@ -15,10 +16,20 @@ MIN_PLANE_POINTS = 10
 
 
 def within_limits(points: NDArray[np.float32], config: CloudFilterConfig) -> NDArray[np.bool_]:
-    """(N,) points (N, 3) between ``point_cloud_min_*`` and ``point_cloud_max_*``; False for NaN."""
-    low = np.array([config.point_cloud_min_x, config.point_cloud_min_y, config.point_cloud_min_z])
-    high = np.array([config.point_cloud_max_x, config.point_cloud_max_y, config.point_cloud_max_z])
-    return np.asarray(((points >= low) & (points <= high)).all(axis=1))
+    """(N,) points (N, 3) between ``point_cloud_min_*`` and ``point_cloud_max_*``; False where one is not finite.
+
+    Limits are compared as float32, as octomap_server's are.
+    """
+    finite = np.isfinite(points)
+    # Column by column: a reduction over three values a row takes ten times as long.
+    keep = finite[:, 0] & finite[:, 1] & finite[:, 2]
+    for axis, name in enumerate("xyz"):
+        low, high = getattr(config, f"point_cloud_min_{name}"), getattr(config, f"point_cloud_max_{name}")
+        if low > -MAX_FLOAT32:
+            keep &= points[:, axis] >= np.float32(low)
+        if high < MAX_FLOAT32:
+            keep &= points[:, axis] <= np.float32(high)
+    return keep
 
 
 def beyond(points: NDArray[np.float32], min_range: float) -> NDArray[np.bool_]:

@@ -251,7 +251,7 @@ def filtered_scan(
     points = poses.map_T_sensor.apply(cloud.points)
     # With the ground filter octomap_server's limits are of the base frame.
     judged = points if poses.base_T_sensor is None else poses.base_T_sensor.apply(cloud.points)
-    keep = np.isfinite(cloud.points).all(axis=1) & cloud_filters.within_limits(judged, limits)
+    keep = cloud_filters.within_limits(judged, limits)
     if min_range > 0:
         keep &= cloud_filters.beyond(cloud.points, min_range)
     on_robot = 0
