@@ -11,7 +11,7 @@ import numpy as np
 
 from perception.errors import InputError
 from perception.evaluation.run_folder import BINARY_MAP, MAP, TRUE_VOXELS
-from perception.report import comparison_sections, run_sections
+from perception.report import class_section, comparison_sections, costmap_section, run_sections
 from perception.report.comparison import paired_differences
 from perception.report.exports import write_exports
 from perception.report.mesh import MAX_FACES, Voxels, limited_faces, map_faces
@@ -84,10 +84,10 @@ def _runs(runs: Sequence[ReportRun]) -> str:
     for run in shown:
         parts = (
             run_sections.overview(run) if len(runs) > 1 else "",
-            run_sections.classes(run),
+            class_section.classes(run),
             run_sections.frames(run, frames),
             run_sections.curves(run),
-            run_sections.costmaps(run),
+            costmap_section.costmaps(run),
             run_sections.details(run),
         )
         blocks.append(f'<div data-run="{run.index}">{"".join(parts)}</div>')

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of a report with the scores of every class of a run, and with what was taken for what."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.errors import InputError
+from perception.evaluation.run_folder import CONFUSION
+from perception.report.page import text
+from perception.report.runs import ReportRun
+from perception.report.tables import card, cell, class_cell, heat_cell, sentences, swatch, table
+
+MAX_CONFUSION = 40
+"""Classes in a confusion matrix; the most frequent ones."""
+
+
+def classes(run: ReportRun) -> str:
+    """Scores of every class, of single images, of the fused map and of voxels, with the confusion matrix."""
+    summary = run.summary
+    single = _by_name((summary.get("segmentation") or {}).get("classes"))
+    fused = _by_name((summary.get("fusion") or {}).get("classes"))
+    voxels = _by_name(((summary.get("map") or {}).get("semantic") or {}).get("classes"))
+    precision = _by_name(((summary.get("detection") or {}).get("voc") or {}).get("classes"))
+    mapped = (summary.get("voxels") or {}).get("per_class") or {}
+    names = sorted(
+        dict.fromkeys([*single, *fused, *voxels, *precision, *mapped]),
+        key=lambda name: (-(single.get(name, {}).get("pixels") or 0), -(mapped.get(name) or 0)),
+    )
+    colors = {label.name: label.color for label in run.label_set.classes} if run.label_set else {}
+    columns: list[tuple[str, Any]] = []
+    if single:
+        columns += [("true pixels", lambda n: cell(single.get(n, {}).get("pixels")))]
+        columns += [
+            (title, lambda n, key=key: heat_cell(single.get(n, {}).get(key)))
+            for title, key in (("IoU, images", "iou"), ("recall", "accuracy"), ("precision", "precision"))
+        ]
+    if fused:
+        columns += [
+            ("IoU before fusion", lambda n: heat_cell(fused.get(n, {}).get("single_iou"))),
+            ("IoU fused", lambda n: heat_cell(fused.get(n, {}).get("fused_iou"))),
+        ]
+    if voxels:
+        columns += [("IoU, voxels", lambda n: heat_cell(voxels.get(n, {}).get("iou")))]
+    if precision:
+        columns += [("AP, boxes", lambda n: heat_cell(precision.get(n, {}).get("ap")))]
+    columns += [("voxels in the map", lambda n: cell(mapped.get(n)))]
+    rows = [[class_cell(name, colors.get(name)), *(make(name) for _, make in columns)] for name in names]
+    content = table(["class", *(title for title, _ in columns)], rows, "A click on a head sorts.", sortable=True)
+    return card("Classes", content + _mapping_notes(summary) + _confusion(run, colors))
+
+
+def _by_name(entries: Sequence[dict[str, Any]] | None) -> dict[str, dict[str, Any]]:
+    return {str(entry.get("name")): entry for entry in entries or []}
+
+
+def _mapping_notes(summary: dict[str, Any]) -> str:
+    truth = summary.get("truth") or {}
+    lines = []
+    for key, whose in (("unmapped_truth", "truth"), ("unmapped_network", "network")):
+        if truth.get(key):
+            lines.append(f"Classes of the {whose} without a counterpart: {', '.join(map(str, truth[key]))}.")
+    return sentences(lines)
+
+
+def _confusion(run: ReportRun, colors: dict[str, Any]) -> str:
+    path = run.file(CONFUSION)
+    if path is None:
+        return ""
+    names, predicted, counts = read_confusion(path)
+    total = counts.sum(axis=1)
+    shown = [i for i in np.argsort(-total, kind="stable")[:MAX_CONFUSION] if total[i] > 0]
+    # Columns in the order of the rows, then what else was predicted.
+    order = [predicted.index(names[i]) for i in shown if names[i] in predicted]
+    order += [j for j in range(len(predicted)) if j not in order and counts[shown, j].sum() > 0]
+    rows = []
+    for i in shown:
+        cells = []
+        for j in order:
+            share = float(counts[i, j] / total[i])
+            kind = "heat" if names[i] == predicted[j] else "miss"
+            shown_text = f"{100 * share:.0f}" if share >= 0.005 else ""
+            title = f"{names[i]} called {predicted[j]}: {100 * share:.1f} %, {counts[i, j]:,} pixels"
+            cells.append(f'<td class="{kind}" style="--share:{share:.3f}" title="{text(title)}">{shown_text}</td>')
+        mark = swatch(colors[names[i]]) if names[i] in colors else ""
+        rows.append(f'<tr><th scope="row">{mark}{text(names[i])}</th><td>{int(total[i]):,}</td>{"".join(cells)}</tr>')
+    if not rows:
+        return ""
+    heads = "".join(f'<th scope="col">{text(predicted[j])}</th>' for j in order)
+    return (
+        "<h3>Confusion</h3><p class='caption'>Rows: truth, with its pixels. Columns: what was said, in percent of the "
+        "row; blue is right, red is wrong.</p><div class='scroll'><table class='confusion'><thead><tr><th></th>"
+        f'<th scope="col">pixels</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def read_confusion(path: Path) -> tuple[list[str], list[str], NDArray[np.int64]]:
+    """Names of the true classes, names of the predicted ones, and (T, P) counts of ``confusion.csv``.
+
+    Raises:
+        InputError: not such a table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            head, *rows = list(csv.reader(file))
+        counts = np.array([[int(value) for value in row[1:]] for row in rows], np.int64)
+        counts = counts.reshape(len(rows), len(head) - 1)
+    except (OSError, ValueError, OverflowError, csv.Error) as error:
+        raise InputError(f"{path}: expected a table of pixel counts ({error})") from error
+    return [row[0] for row in rows], head[1:], counts
