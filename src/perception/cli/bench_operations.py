@@ -46,6 +46,7 @@ def _figures(scans: list[BenchmarkScan], resolution: float, classes: int) -> Ite
     yield from map_figures.query_figures(tree)
     yield from map_figures.ray_figures(tree, scans)
     yield from map_figures.message_figures(tree, label_set)
+    tree = map_figures.spread_map(scans, resolution, tree.num_classes)
     yield from map_figures.file_figures(tree, label_set)
     del tree
     yield from map_growth.costmap_figures()

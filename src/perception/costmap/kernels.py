@@ -172,28 +172,68 @@ def find_ground(supported, x0, y0, x1, y1, reach, slope, ground, dirty):
 
 @njit(cache=True, nogil=True)
 def _spread_rows(source, step, rise, target):
-    height, width = source.shape
+    height = source.shape[0]
     for y in range(height):
-        for x in range(width):
-            target[y, x] = source[y, x]
-        if y >= step:
-            for x in range(width):
-                target[y, x] = min(target[y, x], source[y - step, x] + rise)
-        if y + step < height:
-            for x in range(width):
-                target[y, x] = min(target[y, x], source[y + step, x] + rise)
+        above, below = source[max(y - step, 0)], source[min(y + step, height - 1)]
+        # At the border the row itself stands in for the one that is missing: with the rise it never is the lowest.
+        if y < step:
+            above = source[y]
+        if y + step >= height:
+            below = source[y]
+        row, result = source[y], target[y]
+        for x in range(row.shape[0]):
+            result[x] = min(row[x], min(above[x], below[x]) + rise)
 
 
 @njit(cache=True, nogil=True)
 def _spread_columns(source, step, rise, target):
     height, width = source.shape
     for y in range(height):
-        for x in range(width):
-            target[y, x] = source[y, x]
-        for x in range(step, width):
-            target[y, x] = min(target[y, x], source[y, x - step] + rise)
-        for x in range(0, width - step):
-            target[y, x] = min(target[y, x], source[y, x + step] + rise)
+        row, result = source[y], target[y]
+        if width <= 2 * step:
+            for x in range(width):
+                left, right = row[x - step] if x >= step else row[x], row[x + step] if x + step < width else row[x]
+                result[x] = min(row[x], min(left, right) + rise)
+            continue
+        for x in range(step):
+            result[x] = min(row[x], row[x + step] + rise)
+        left, middle, right = row[: width - 2 * step], row[step : width - step], row[2 * step :]
+        inner = result[step : width - step]
+        for x in range(width - 2 * step):
+            inner[x] = min(middle[x], min(left[x], right[x]) + rise)
+        for x in range(width - step, width):
+            result[x] = min(row[x], row[x - step] + rise)
+
+
+@njit(cache=True, nogil=True)
+def mark_filled(tiles, offsets, filled):
+    """Set ``filled`` (H / 8, W / 8) uint8 to whether a tile of the list has a voxel."""
+    for t in range(tiles.shape[0]):
+        filled[tiles[t, 1], tiles[t, 0]] = offsets[(t + 1) * TILE_COLUMNS] > offsets[t * TILE_COLUMNS]
+
+
+@njit(cache=True, nogil=True)
+def find_rest(tiles, dirty, unsettled, filled):
+    """Tiles to classify besides those of the list, (K, 2) int64: with a voxel, and new ground or a cost in the balance.
+
+    Args:
+        tiles: (T, 2) int64, taken out.
+        dirty: (H / 8, W / 8) uint8 whether the ground changed; overwritten.
+        unsettled: (H / 8, W / 8) uint8, see ``classify``.
+        filled: (H / 8, W / 8) uint8 whether there is a voxel: columns without one are unknown whatever the ground is.
+    """
+    for t in range(tiles.shape[0]):
+        dirty[tiles[t, 1], tiles[t, 0]] = 2
+    rows, columns = dirty.shape
+    rest = np.empty((rows * columns, 2), np.int64)
+    count = 0
+    for row in range(rows):
+        for column in range(columns):
+            wanted = (dirty[row, column] == 1 or unsettled[row, column] != 0) and filled[row, column] != 0
+            if wanted and dirty[row, column] != 2:
+                rest[count, 0], rest[count, 1] = column, row
+                count += 1
+    return rest[:count]
 
 
 @njit(cache=True, nogil=True)

@@ -133,6 +133,7 @@ class CostmapProjector:
         self._window: _Window | None = None
         self._output: CostGrid | None = None
         self._sampler: tuple[Any, GridSampler] | None = None
+        self._extent: tuple[GridGeometry, tuple[int, int, int, int]] | None = None
         self._derive()
 
     def set_label_set(self, label_set: LabelSet | None) -> None:
@@ -210,8 +211,11 @@ class CostmapProjector:
 
     def _wanted_extent(self, tiles: NDArray[np.int64]) -> tuple[int, int, int, int]:
         """Tiles that the window has to cover: x, y, columns, rows."""
-        if self.geometry is not None:
-            return self._extent_of(self.geometry)
+        geometry = self.geometry
+        if geometry is not None:
+            if self._extent is None or self._extent[0] != geometry:
+                self._extent = geometry, self._extent_of(geometry)
+            return self._extent[1]
         boxes = [tiles] if len(tiles) else []
         if self._window is not None and self._window.covers_map:
             x, y, columns, rows = self._window.extent
@@ -240,22 +244,21 @@ class CostmapProjector:
         window.dirty[:] = 0
         places = window.local(tiles)
         voxels = self._read(window, places)
-        window.filled[places[:, 1], places[:, 0]] = np.diff(voxels[0][:: TILE * TILE]) > 0
+        kernels.mark_filled(places, voxels[0], window.filled)
         box = kernels.find_lowest(places, *voxels[:3], self._costs, window.lowest)
         if box[2] > 0:
             box = kernels.find_supported(window.lowest, *_widened(box, 1), window.supported)
         if box[2] > 0:
             args = window.supported, *_widened(box, self._reach), self._reach, self._slope, window.ground, window.dirty
             kernels.find_ground(*args)
-        window.dirty |= window.unsettled
-        # Columns without a voxel are unknown whatever the ground is.
-        window.dirty &= window.filled
-        window.dirty[places[:, 1], places[:, 0]] = 0
-        rest = np.argwhere(window.dirty)[:, ::-1].astype(np.int64) if not everything else places[:0]
-        boxes = [self._classify(window, places, voxels)]
-        if len(rest):
-            boxes.append(self._classify(window, rest, self._read(window, rest)))
-        return np.array([*np.min(boxes, axis=0)[:2], *np.max(boxes, axis=0)[2:]])
+        # Of everything, nothing is left over.
+        state = window.dirty, window.unsettled, window.filled
+        rest = kernels.find_rest(places, *state) if not everything else places[:0]
+        changed = self._classify(window, places, voxels)
+        if not len(rest):
+            return changed
+        also = self._classify(window, rest, self._read(window, rest))
+        return np.concatenate([np.minimum(changed[:2], also[:2]), np.maximum(changed[2:], also[2:])])
 
     def _read(self, window: _Window, places: NDArray[np.int64]) -> OccupiedColumns:
         return self._tree.occupied_in(places + np.array([window.x, window.y]))

@@ -14,7 +14,7 @@ from perception.cloud import label_cloud
 from perception.config import CloudConfig
 from perception.costmap import CostmapProjector, GridGeometry
 from perception.evaluation.map_figures import RAY_RANGE, Figure
-from perception.evaluation.timing import peak_memory_mb
+from perception.evaluation.timing import peak_memory_since_reset_mb, reset_peak_memory
 from perception.mapping import SemanticOcTree, SensorModel
 from perception.mapping.bricks import REGIONS
 from perception.simulation.box_house import SIZE, box_house, house_drive, house_frame
@@ -137,10 +137,10 @@ def far_scan(resolution: float, distance: float, rays: int, seed: int = 0) -> di
     ways = np.random.default_rng(seed).normal(size=(rays, 3))
     points = distance * ways / np.linalg.norm(ways, axis=1, keepdims=True)
     tree = SemanticOcTree(resolution, SensorModel(max_range=-1.0))
-    before, start = peak_memory_mb(), time.perf_counter()
+    before, start = reset_peak_memory(), time.perf_counter()
     report = tree.insert_cloud(points, np.zeros(3))
     return {
-        "growth_mb": peak_memory_mb() - before,
+        "growth_mb": peak_memory_since_reset_mb() - before,
         "map_mb": tree.memory_usage() / 1e6,
         "seconds": time.perf_counter() - start,
         "parts": report.parts,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -105,3 +106,25 @@ class Curve:
         """
         late = np.array(self._samples[len(self._samples) // 2 :], np.float64).reshape(-1, 2)
         return float(np.polyfit(late[:, 0], late[:, 1], 1)[0] * per) if len(late) >= least else None
+
+
+def reset_peak_memory() -> float:
+    """Start a new count of the largest resident memory, where the system can (Linux); the present one, MB."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return peak_memory_mb()
+    return _status_mb("VmRSS")
+
+
+def peak_memory_since_reset_mb() -> float:
+    """Largest resident memory since :func:`reset_peak_memory`, MB; of the whole process where that cannot be told."""
+    try:
+        return _status_mb("VmHWM")
+    except OSError:
+        return peak_memory_mb()
+
+
+def _status_mb(name: str) -> float:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith(f"{name}:"))

@@ -12,6 +12,7 @@ two threads update one each and the result does not depend on their timing.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import sys
 from typing import Any, NamedTuple
@@ -25,6 +26,12 @@ REGION_BRICKS = 512
 """Entries of a region's directory: 8 x 8 x 16 bricks, of which this shard holds every second one along x."""
 
 UNIFORM = -1
+
+SLAB = 1 << 12
+"""Bytes by which arrays grow, a page."""
+HUGE_PAGE, HUGE_FROM, HUGE_LEAST = 1 << 21, 1 << 23, 1 << 29
+"""Bytes of a huge page; place in an array from which on it has such; least reservation of an array that has any, so
+that half filled ones stay a small part of the memory that a map may take."""
 
 # Places in Shard.counters.
 BRICKS, FREE_BRICK, LIVE_BRICKS = 0, 1, 2
@@ -81,22 +88,35 @@ class Shard(NamedTuple):
 class SlabArray:
     """An array that grows in fixed slabs without ever moving.
 
+    A large one lies on huge pages from HUGE_FROM bytes on, where the system has them: the more of the map a scan
+    touches for the first time in a while, the more of its time goes into the translation of addresses.
+
     Attributes:
         array: (rows, *shape) over the whole reservation; only rows below the number in use may be touched.
-        slab_bytes: capacity is counted in multiples of this.
+        slack_bytes: by how much the allocated memory may exceed the rows in use.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, rows: int, slab_bytes: int = 1 << 12) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: Any, rows: int) -> None:
         self.row_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        self.slab_bytes = slab_bytes
-        self._memory = _reserve(max(rows, 1) * self.row_bytes)
-        rows = len(self._memory) // self.row_bytes
-        self.array = np.frombuffer(self._memory, dtype, count=rows * self.row_bytes // np.dtype(dtype).itemsize)
+        size = max(rows, 1) * self.row_bytes
+        self._is_huge = size >= HUGE_LEAST and hasattr(mmap, "MADV_HUGEPAGE")
+        self._memory = _reserve(size + HUGE_PAGE * self._is_huge)
+        start = 0
+        if self._is_huge:
+            start = -np.frombuffer(self._memory, np.uint8, 1).ctypes.data % HUGE_PAGE
+            # A system without huge pages refuses, and nothing is lost.
+            with contextlib.suppress(OSError, ValueError):
+                self._memory.madvise(mmap.MADV_HUGEPAGE, start + HUGE_FROM)
+        rows = (len(self._memory) - start) // self.row_bytes
+        self.array = np.frombuffer(self._memory, dtype, rows * self.row_bytes // np.dtype(dtype).itemsize, start)
         self.array = self.array.reshape(rows, *shape)
+        self.slack_bytes = HUGE_PAGE if self._is_huge else SLAB
 
     def capacity_bytes(self, rows_in_use: int) -> int:
         """Memory taken by the slabs that hold so many rows."""
-        return -(-rows_in_use * self.row_bytes // self.slab_bytes) * self.slab_bytes
+        used = rows_in_use * self.row_bytes
+        slab = HUGE_PAGE if self._is_huge and used > HUGE_FROM else SLAB
+        return -(-used // slab) * slab
 
 
 def _reserve(size: int) -> mmap.mmap:
@@ -200,11 +220,8 @@ def add_brick(shard, region, bx, by, bz):
 
 
 @inlined
-def expand_block(shard, brick, block):
-    """Row of a block's values; a uniform block gets one."""
-    row = np.int64(shard.rows[brick, block])
-    if row >= 0:
-        return row
+def take_row(shard, brick, block):
+    """Give a uniform block a row, whose values the caller writes."""
     counters = shard.counters
     row = counters[FREE_ROW]
     if row >= 0:
@@ -213,11 +230,21 @@ def expand_block(shard, brick, block):
         row = counters[ROWS]
         counters[ROWS] += 1
     counters[LIVE_ROWS] += 1
+    shard.rows[brick, block] = row
+    return row
+
+
+@inlined
+def expand_block(shard, brick, block):
+    """Row of a block's values; a uniform block gets one."""
+    row = np.int64(shard.rows[brick, block])
+    if row >= 0:
+        return row
+    row = take_row(shard, brick, block)
     value = shard.uniform[brick, block]
     values = shard.values[row]
     for i in range(BLOCK_VOXELS):
         values[i] = value
-    shard.rows[brick, block] = row
     return row
 
 

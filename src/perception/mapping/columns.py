@@ -19,6 +19,9 @@ from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, brick_shard, unpack_br
 from perception.mapping.store import BrickStore, live_bricks
 from perception.numba_cache import inlined, kernel, njit
 
+MARKED_TILES = 1 << 20
+"""Up to a box of so many tiles repeats are found by marking them in it."""
+
 
 class Cursor(NamedTuple):
     """A moment in the life of a map; only a map makes and reads it."""
@@ -44,8 +47,37 @@ def changed_bricks(store: BrickStore, cursor: Cursor | None) -> tuple[NDArray[np
 
 def tiles_of(packed: NDArray[np.int64]) -> NDArray[np.int64]:
     """(T, 2) int64 tiles of packed brick keys, ascending, without repeats."""
+    found, is_small = _tiles_by_marking(packed)
+    if is_small:
+        return found
     tiles = np.unique(packed >> 13)
     return np.stack([tiles >> 13, tiles & 8191], axis=1)
+
+
+@njit(cache=True, nogil=True)
+def _tiles_by_marking(packed):
+    """The tiles, found on a map of the box around them: no sorting; False when that box is too large."""
+    x0, y0, x1, y1 = 8192, 8192, -1, -1
+    for key in packed:
+        x, y = key >> 26, (key >> 13) & 8191
+        x0, y0, x1, y1 = min(x0, x), min(y0, y), max(x1, x), max(y1, y)
+    columns, rows = max(x1 - x0 + 1, 0), max(y1 - y0 + 1, 0)
+    if columns * rows > MARKED_TILES:
+        return np.empty((0, 2), np.int64), False
+    marks = np.zeros((columns, rows), np.bool_)
+    count = 0
+    for key in packed:
+        x, y = (key >> 26) - x0, ((key >> 13) & 8191) - y0
+        count += not marks[x, y]
+        marks[x, y] = True
+    tiles = np.empty((count, 2), np.int64)
+    place = 0
+    for x in range(columns):
+        for y in range(rows):
+            if marks[x, y]:
+                tiles[place, 0], tiles[place, 1] = x0 + x, y0 + y
+                place += 1
+    return tiles, True
 
 
 def all_tiles(shards: list[Shard]) -> NDArray[np.int64]:
@@ -104,15 +136,21 @@ def _block_values(shard, brick, block, values):
 
 
 @kernel
-def _count_occupied(shard, brick, values, counts):
-    """Add the occupied voxels of a brick to the counts of its 64 columns 8 · (y & 7) + (x & 7)."""
+def _list_occupied(shard, brick, values, counts, listed, count):
+    """Add the occupied voxels of a brick to the counts of its 64 columns 8 · (y & 7) + (x & 7).
+
+    Blocks that have any go to ``listed`` behind the first ``count``, as brick · 8 + block; returns how many there are.
+    """
     for block in range(BLOCKS):
         if not _block_values(shard, brick, block, values):
             continue
+        listed[count] = brick * BLOCKS + block
+        count += 1
         for i in range(0, BLOCK_VOXELS, 4):
             x, y, _ = voxel_offset(block * BLOCK_VOXELS + i)
             for z in range(4):
                 counts[8 * y + x] += values[i + z] >= 0
+    return count
 
 
 @inlined
@@ -130,10 +168,11 @@ def _best_labels(shard, chunk, num_classes, values, labels, probabilities):
             if place != voxel:
                 if voxel >= 0:
                     probabilities[voxel] = _probability(best, total, num_classes - seen)
-                voxel, best, total, seen = place, shard.scores[chunk, i], np.float32(0.0), 0
+                voxel, best, total, seen = place, shard.scores[chunk, i], np.float32(1.0), 1
                 labels[place] = np.int32(tag & NO_LABEL)
-            total += np.exp(shard.scores[chunk, i] - best)
-            seen += 1
+            else:
+                total += np.exp(shard.scores[chunk, i] - best)
+                seen += 1
         chunk = np.int64(shard.chunk_next[chunk])
     if voxel >= 0:
         probabilities[voxel] = _probability(best, total, num_classes - seen)
@@ -145,25 +184,23 @@ def _probability(best, total, unseen):
 
 
 @kernel
-def _fill_occupied(shard, brick, num_classes, scratch, places, keys, labels, probabilities):
-    """Write the occupied voxels of a brick to the places (64,) int64 of its columns and move those on."""
+def _fill_block(shard, brick, block, num_classes, scratch, places, keys, labels, probabilities):
+    """Write the occupied voxels of a block to the places (64,) int64 of its brick's columns and move those on."""
     values, best, sure = scratch
     base = unpack_brick(shard.keys[brick])[2] * 8
-    for block in range(BLOCKS):
-        if not _block_values(shard, brick, block, values):
-            continue
-        for i in range(BLOCK_VOXELS):
-            best[i], sure[i] = -1, 0.0
-        _best_labels(shard, np.int64(shard.label_heads[brick, block]), num_classes, values, best, sure)
-        for i in range(BLOCK_VOXELS):
-            if values[i] >= 0:
-                # Voxels are numbered so that z ascends in each column.
-                x, y, z = voxel_offset(block * BLOCK_VOXELS + i)
-                place = places[8 * y + x]
-                keys[place] = base + z
-                labels[place] = best[i]
-                probabilities[place] = sure[i]
-                places[8 * y + x] = place + 1
+    _block_values(shard, brick, block, values)
+    for i in range(BLOCK_VOXELS):
+        best[i], sure[i] = -1, 0.0
+    _best_labels(shard, np.int64(shard.label_heads[brick, block]), num_classes, values, best, sure)
+    for i in range(BLOCK_VOXELS):
+        if values[i] >= 0:
+            # Voxels are numbered so that z ascends in each column.
+            x, y, z = voxel_offset(block * BLOCK_VOXELS + i)
+            place = places[8 * y + x]
+            keys[place] = base + z
+            labels[place] = best[i]
+            probabilities[place] = sure[i]
+            places[8 * y + x] = place + 1
 
 
 @njit(cache=True, nogil=True)
@@ -186,28 +223,54 @@ def occupied_in_tiles(shards, tiles, num_classes):
     bricks = np.empty((highest - lowest + 1) * 16 + 1, np.int64)
     offsets = np.zeros(64 * len(tiles) + 1, np.int64)
     scratch = np.empty(BLOCK_VOXELS, np.float32), np.empty(BLOCK_VOXELS, np.int32), np.empty(BLOCK_VOXELS, np.float32)
-    for t in range(len(tiles)):
-        owner = brick_shard(tiles[t, 0], tiles[t, 1])
-        count = _tile_bricks(shards, owner, tiles[t, 0], tiles[t, 1], lowest, highest, bricks)
-        counts = offsets[64 * t + 1 : 64 * t + 65]
-        for i in range(count):
-            if owner:
-                _count_occupied(shards[1], bricks[i], scratch[0], counts)
-            else:
-                _count_occupied(shards[0], bricks[i], scratch[0], counts)
+    listed, ends = np.empty(32 * len(tiles) + BLOCKS * len(bricks), np.int64), np.zeros(len(tiles) + 1, np.int64)
+    done = 0
+    while done < len(tiles):
+        done = _list_tiles(shards, tiles, done, (lowest, highest), bricks, scratch[0], offsets, listed, ends)
+        if done < len(tiles):
+            longer = np.empty(2 * len(listed), np.int64)
+            longer[: ends[done]] = listed[: ends[done]]
+            listed = longer
     for i in range(1, len(offsets)):
         offsets[i] += offsets[i - 1]
     total = offsets[-1]
     keys, labels = np.empty(total, np.int32), np.empty(total, np.int32)
     probabilities = np.empty(total, np.float32)
-    places = np.empty(64, np.int64)
-    for t in range(len(tiles)):
-        places[:] = offsets[64 * t : 64 * t + 64]
+    _fill_tiles(shards, tiles, num_classes, listed, ends, offsets[:-1].copy(), scratch, keys, labels, probabilities)
+    return offsets, keys, labels, probabilities
+
+
+@kernel
+def _list_tiles(shards, tiles, start, heights, bricks, values, offsets, listed, ends):
+    """Count the occupied voxels of the columns of tiles from one on, behind ``offsets``, and list their blocks.
+
+    Returns the tile for which ``listed`` has no room left; those of tile t end at ``ends[t + 1]``.
+    """
+    for t in range(start, len(tiles)):
         owner = brick_shard(tiles[t, 0], tiles[t, 1])
-        count = _tile_bricks(shards, owner, tiles[t, 0], tiles[t, 1], lowest, highest, bricks)
+        end = ends[t]
+        if end + BLOCKS * len(bricks) > len(listed):
+            return t
+        count = _tile_bricks(shards, owner, tiles[t, 0], tiles[t, 1], heights[0], heights[1], bricks)
+        counts = offsets[64 * t + 1 : 64 * t + 65]
         for i in range(count):
             if owner:
-                _fill_occupied(shards[1], bricks[i], num_classes, scratch, places, keys, labels, probabilities)
+                end = _list_occupied(shards[1], bricks[i], values, counts, listed, end)
             else:
-                _fill_occupied(shards[0], bricks[i], num_classes, scratch, places, keys, labels, probabilities)
-    return offsets, keys, labels, probabilities
+                end = _list_occupied(shards[0], bricks[i], values, counts, listed, end)
+        ends[t + 1] = end
+    return len(tiles)
+
+
+@kernel
+def _fill_tiles(shards, tiles, num_classes, listed, ends, places, scratch, keys, labels, probabilities):
+    """Write the voxels of the listed blocks; ``places`` (64 T,) int64 is where each column begins, and moves on."""
+    for t in range(len(tiles)):
+        columns = places[64 * t : 64 * t + 64]
+        owner = brick_shard(tiles[t, 0], tiles[t, 1])
+        for i in range(ends[t], ends[t + 1]):
+            brick, block = listed[i] // BLOCKS, listed[i] % BLOCKS
+            if owner:
+                _fill_block(shards[1], brick, block, num_classes, scratch, columns, keys, labels, probabilities)
+            else:
+                _fill_block(shards[0], brick, block, num_classes, scratch, columns, keys, labels, probabilities)

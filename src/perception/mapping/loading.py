@@ -82,9 +82,9 @@ def _load(shards, keys, depths, values):
             for x in range(bx, bx + span):
                 for y in range(by, by + span):
                     if brick_shard(x, y):
-                        _load_bricks(shards[1], x, y, bz, span, values[start])
+                        fill_bricks(shards[1], x, y, bz, span, values[start])
                     else:
-                        _load_bricks(shards[0], x, y, bz, span, values[start])
+                        fill_bricks(shards[0], x, y, bz, span, values[start])
         else:
             while stop < len(depths) and depths[stop] > BRICK_DEPTH and _same_brick(keys, stop, bx, by, bz):
                 stop += 1
@@ -96,7 +96,7 @@ def _load(shards, keys, depths, values):
 
 
 @kernel
-def _load_bricks(shard, bx, by, bz, span, value):
+def fill_bricks(shard, bx, by, bz, span, value):
     """Fill a column of whole bricks."""
     for z in range(bz, bz + span):
         brick = find_or_add(shard, bx, by, z, UNLIMITED)

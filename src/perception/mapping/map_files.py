@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from perception.config import SensorModelConfig
 from perception.errors import InputError
-from perception.mapping import octomap_io, octomap_stream
+from perception.mapping import binary_encoding, binary_maps, octomap_io, octomap_stream
+from perception.mapping.binary_maps import BinaryMap
 from perception.mapping.fusion import NO_LABEL
 from perception.mapping.label_section import LeafLabels
-from perception.mapping.leaves import TreeLeaves
+from perception.mapping.leaves import TreeLeaves, extract_leaves
 from perception.mapping.loading import load_evidence, load_leaves
 from perception.mapping.octomap_stream import Leaves
 from perception.mapping.store import BrickStore
@@ -46,20 +47,20 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class SavedMap:
-    """A file's content, the octree arguments it tells, and what else it says of the map."""
+    """A file's content (bricks of a .bt, leaves of a .ot), the octree arguments it tells, and what else it says."""
 
-    file: octomap_io.MapFile
+    content: BinaryMap | octomap_io.MapFile
     options: dict[str, Any]
     metadata: dict[str, Any]
 
     def load_into(self, store: BrickStore, sensor_model: SensorModelConfig, num_classes: int) -> None:
-        """Fill an empty store; leaves of a .bt get the sensor model's clamping bounds."""
-        leaves, labels = self.file.leaves, self.file.labels
-        values = leaves.log_odds
-        if self.file.binary:
-            low, high = (np.float32(np.log(p / (1 - p))) for p in (sensor_model.min, sensor_model.max))
-            values = np.where(values >= 0, high, low).astype(np.float32)
-        load_leaves(store, leaves.keys, leaves.depths, values)
+        """Fill an empty store; voxels of a .bt get the sensor model's clamping bounds."""
+        if isinstance(self.content, BinaryMap):
+            low, high = (float(np.log(p / (1 - p))) for p in (sensor_model.min, sensor_model.max))
+            binary_maps.load(store, self.content, low, high)
+            return
+        leaves, labels = self.content.leaves, self.content.labels
+        load_leaves(store, leaves.keys, leaves.depths, leaves.log_odds)
         if labels is None or len(labels.index) == 0:
             return
         highest = int(labels.ids[labels.ids != NO_LABEL].max(initial=0))
@@ -97,17 +98,18 @@ def write(snapshot: Snapshot, path: str | Path, label_set: Any, about: Mapping[s
     octomap_io.write_ot(path, plain, snapshot.options["resolution"], labels)
 
 
-def write_binary(snapshot: Snapshot, path: str | Path) -> None:
-    """Save a snapshot as .bt."""
-    leaves = snapshot.leaves
-    octomap_io.write_bt(path, Leaves(leaves.keys, leaves.depths, leaves.log_odds), snapshot.options["resolution"])
+def binary_stream(store: BrickStore) -> tuple[bytes, int]:
+    """The tree of free and occupied space as OctoMap writes it, and its number of nodes."""
+    found = binary_encoding.encode(store.shards)
+    if found is None:
+        leaves = extract_leaves(store.shards, evidence=False)
+        found = octomap_stream.binary_stream(leaves.keys, leaves.depths, leaves.log_odds)
+    return found
 
 
-def message_data(snapshot: Snapshot, binary: bool, label_set: Any) -> tuple[str, bytes]:
-    """Id and data of an Octomap message from a snapshot whose tags are labels."""
+def full_data(snapshot: Snapshot, label_set: Any) -> tuple[str, bytes]:
+    """Id and data of a message with log-odds from a snapshot whose tags are labels."""
     leaves = snapshot.leaves
-    if binary:
-        return "OcTree", octomap_stream.encode_binary(leaves.keys, leaves.depths, leaves.log_odds)
     if label_set is None:
         return "OcTree", octomap_stream.encode_full(leaves.keys, leaves.depths, leaves.log_odds)
     colors = _colors(leaves.tags, label_set)
@@ -120,7 +122,14 @@ def read(path: str | Path) -> SavedMap:
     Raises:
         InputError: the file is absent or damaged, or its metadata are not those of an octree.
     """
-    file = octomap_io.read_map(path)
+    data = octomap_io.read_bytes(path)
+    try:
+        if octomap_io.is_binary(data):
+            content, resolution = octomap_io.parse_binary(data)
+            return SavedMap(content, {"resolution": resolution}, {})
+        file = octomap_io.parse_map(data)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     options: dict[str, Any] = {"resolution": file.resolution}
     metadata = {} if file.labels is None else file.labels.metadata
     try:

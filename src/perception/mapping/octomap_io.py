@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from perception.errors import InputError, PerceptionError
+from perception.mapping import binary_maps
+from perception.mapping.binary_maps import BinaryMap
 from perception.mapping.label_section import LeafLabels, decode_labels, encode_labels
 from perception.mapping.octomap_stream import (
     CLAMPING_MAX,
@@ -102,8 +104,12 @@ def write_bt(path: str | Path, leaves: Leaves, resolution: float) -> None:
 
 def bt_bytes(leaves: Leaves, resolution: float) -> bytes:
     """The file that write_bt saves."""
-    data, nodes = binary_stream(leaves.keys, leaves.depths, leaves.log_odds)
-    return _header(BINARY_MAGIC, "OcTree", nodes, resolution) + data
+    return bt_file(*binary_stream(leaves.keys, leaves.depths, leaves.log_odds), resolution)
+
+
+def bt_file(stream: bytes, nodes: int, resolution: float) -> bytes:
+    """A .bt from the stream of its tree, pruned, and the number of nodes."""
+    return _header(BINARY_MAGIC, "OcTree", nodes, resolution) + stream
 
 
 def read_map(path: str | Path, occupied: float = CLAMPING_MAX, free: float = CLAMPING_MIN) -> MapFile:
@@ -117,18 +123,45 @@ def read_map(path: str | Path, occupied: float = CLAMPING_MAX, free: float = CLA
     Raises:
         InputError: the file is absent, not a map, truncated, damaged, or goes on after the map.
     """
+    data = read_bytes(path)
+    try:
+        return parse_map(data, occupied, free)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a map file.
+
+    Raises:
+        InputError: it is absent, no file, or cannot be read.
+    """
     try:
         if not Path(path).is_file():
             raise InputError(
                 f"{path}: expected a map file, got {'no file' if Path(path).exists() else 'nothing there'}"
             )
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot read it: {error.strerror}") from error
-    try:
-        return parse_map(data, occupied, free)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+
+
+def is_binary(data: bytes) -> bool:
+    """Whether a file's first line is that of a .bt."""
+    return data.startswith(BINARY_MAGIC)
+
+
+def parse_binary(data: bytes) -> tuple[BinaryMap, float]:
+    """The bricks and the resolution of a .bt, from the bytes of the file.
+
+    Raises:
+        InputError: the file is truncated, damaged, or goes on after the map.
+    """
+    _, _, nodes, resolution, start = _parse_header(data)
+    content = binary_maps.scan(memoryview(data)[start:])
+    if content.nodes != nodes:
+        raise InputError(f"map data: expected {nodes} nodes as the header says, got {content.nodes}")
+    return content, resolution
 
 
 def parse_map(data: bytes, occupied: float = CLAMPING_MAX, free: float = CLAMPING_MIN) -> MapFile:

@@ -44,7 +44,7 @@ def morton_codes(keys):
 
 
 @njit(cache=True, nogil=True)
-def _common_depth(a, b):
+def common_depth(a, b):
     """Depth of the deepest node that holds both codes."""
     difference = a ^ b
     depth = TREE_DEPTH
@@ -55,7 +55,7 @@ def _common_depth(a, b):
 
 
 @njit(cache=True, nogil=True)
-def _child(code, depth):
+def child_index(code, depth):
     """Which child of its parent the node of this depth is that holds the code."""
     return code >> 3 * (TREE_DEPTH - np.int64(depth)) & 7
 
@@ -79,7 +79,7 @@ def count_nodes(codes, depths):
         end = _leaf_end(codes[i], depth, end)
         if end < 0:
             return nodes, i
-        nodes += depth + 1 if i == 0 else depth - _common_depth(codes[i - 1], codes[i])
+        nodes += depth + 1 if i == 0 else depth - common_depth(codes[i - 1], codes[i])
     return nodes, -1
 
 
@@ -100,7 +100,7 @@ def prune(codes, depths, values, tags, min_depth):
         index[top], levels[top] = i, depth
         top += 1
         # Only the last voxel of a parent can complete it: the cheap test spares seven calls of eight.
-        while top >= 8 and depth > min_depth and _child(codes[i], depth) == 7:
+        while top >= 8 and depth > min_depth and child_index(codes[i], depth) == 7:
             if not _collapsible(codes, values, tags, index, levels, top):
                 break
             top -= 7
@@ -138,14 +138,14 @@ def write_full(codes, depths, log_odds, colors, out):
     sums = np.zeros((TREE_DEPTH + 1, 4), np.int64)
     offset, opened, count = 0, -1, codes.shape[0]
     for i in range(count + 1):
-        common = -1 if i == 0 or i == count else _common_depth(codes[i - 1], codes[i])
+        common = -1 if i == 0 or i == count else common_depth(codes[i - 1], codes[i])
         for level in range(opened, common, -1):
             _put(out, start[level], best_bits[level])
             out[start[level] + record - 1] = masks[level]
             if record == 8:
                 _put_mean_color(out, start[level] + 4, sums, level)
             if level > 0:
-                masks[level - 1] |= 1 << _child(codes[i - 1], level)
+                masks[level - 1] |= 1 << child_index(codes[i - 1], level)
                 # A strict comparison keeps the first of 0.0 and −0.0, as OctoMap does.
                 if best[level] > best[level - 1]:
                     best[level - 1] = best[level]
@@ -165,7 +165,7 @@ def write_full(codes, depths, log_odds, colors, out):
             for k in range(3):
                 out[offset + 4 + k] = colors[i, k]
         if depth > 0:
-            masks[depth - 1] |= 1 << _child(codes[i], depth)
+            masks[depth - 1] |= 1 << child_index(codes[i], depth)
             if log_odds[i] > best[depth - 1]:
                 best[depth - 1] = log_odds[i]
             if record == 8:
@@ -221,7 +221,7 @@ def write_binary(keys, depths, log_odds, min_depth, out):
             if end < 0:
                 return offset, merges, i
             if i > 0:
-                common = _common_depth(last, code)
+                common = common_depth(last, code)
         for level in range(opened, common, -1):
             state = states[level]
             if level >= min_depth and (state == 0x5555 or state == 0xAAAA):
@@ -233,13 +233,13 @@ def write_binary(keys, depths, log_odds, min_depth, out):
                 out[start[level]], out[start[level] + 1] = state & 255, state >> 8
                 state = 3
             if level > 0:
-                states[level - 1] |= state << 2 * _child(last, level)
+                states[level - 1] |= state << 2 * child_index(last, level)
         if i < count:
             opened = np.int64(depths[i]) - 1
             for level in range(common + 1, opened + 1):
                 start[level], states[level] = offset, 0
                 offset += 2
-            states[opened] |= (2 if log_odds[i] >= 0 else 1) << 2 * _child(code, opened + 1)
+            states[opened] |= (2 if log_odds[i] >= 0 else 1) << 2 * child_index(code, opened + 1)
             last = code
     return offset, merges, -1
 

@@ -258,17 +258,28 @@ def decode_binary(data: ByteData, occupied: float = CLAMPING_MAX, free: float = 
     count = kernels.count_binary_leaves(stream)
     leaves = _empty(count + 1, False)
     status, used = kernels.read_binary(stream, np.float32(free), np.float32(occupied), *leaves[:3])
+    check_binary(int(status), int(used), stream.size)
+    return Leaves(leaves.keys[:count], leaves.depths[:count], leaves.log_odds[:count])
+
+
+def check_binary(status: int, used: int, size: int) -> None:
+    """Raise the InputError that the status of a walk through a binary stream stands for.
+
+    Args:
+        status: 0 or an error of octomap_kernels.
+        used: bytes walked.
+        size: bytes of the stream.
+    """
     if status == kernels.TRUNCATED:
-        raise InputError(f"tree data: expected an inner node of 2 bytes at byte {used}, got {stream.size - used} bytes")
+        raise InputError(f"tree data: expected an inner node of 2 bytes at byte {used}, got {size - used} bytes")
     if status == kernels.TOO_DEEP:
         raise InputError(
             f"tree data: expected at most 16 levels, got an inner child of the node of depth 15 at byte {used}"
         )
     if status == kernels.CHILDLESS:
         raise InputError(f"tree data: expected children of the inner node at byte {used}, got none")
-    if used != stream.size:
-        raise InputError(f"tree data: expected {used} bytes as its nodes say, got {stream.size}")
-    return Leaves(leaves.keys[:count], leaves.depths[:count], leaves.log_odds[:count])
+    if used != size:
+        raise InputError(f"tree data: expected {used} bytes as its nodes say, got {size}")
 
 
 def count_nodes(leaves: Leaves) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from perception.config import SensorModelConfig
-from perception.mapping import columns, editing, forgetting, inputs, leaves, map_files
+from perception.mapping import columns, editing, forgetting, inputs, leaves, map_files, octomap_io
 from perception.mapping.columns import Cursor
 from perception.mapping.fusion import MAX_CLASSES, MAX_KEPT
 from perception.mapping.inputs import InsertReport
@@ -240,7 +240,9 @@ class SemanticOcTree(Lookup):
 
     def write_binary(self, path: str | Path) -> None:
         """Save as .bt: only free and occupied, as OctoMap's writeBinary; this map keeps its log-odds."""
-        map_files.write_binary(self._snapshot(evidence=False), path)
+        with self._lock:
+            stream, nodes = map_files.binary_stream(self._store)
+        octomap_io.atomic_write(path, (octomap_io.bt_file(stream, nodes, self.resolution),))
 
     def octomap_data(self, binary: bool, label_set: Any = None) -> tuple[str, bytes]:
         """Id and data of an octomap_msgs/Octomap message.
@@ -249,7 +251,10 @@ class SemanticOcTree(Lookup):
             binary: free and occupied only, id OcTree; else log-odds, and id ColorOcTree when a label set is given.
             label_set: a LabelSet whose colors occupied voxels take.
         """
-        return map_files.message_data(self._snapshot(evidence=False), binary, label_set)
+        if not binary:
+            return map_files.full_data(self._snapshot(evidence=False), label_set)
+        with self._lock:
+            return "OcTree", map_files.binary_stream(self._store)[0]
 
     @classmethod
     def read(cls, path: str | Path, **options: Any) -> SemanticOcTree:

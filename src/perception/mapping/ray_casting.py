@@ -20,6 +20,13 @@ HIT, UNKNOWN, FREE, OUTSIDE = 1, 2, 0, 3
 MARGIN = 2.0
 """Voxels before the end of its range from which on a ray is measured as OctoMap does it. The center of a voxel is
 never farther than the ray's way to the voxel and half a diagonal (0.87 voxels)."""
+CROSSING = 14.0
+"""Voxels that a ray's way through a brick is never longer than, 8·√3 rounded up."""
+FIELD = 20
+"""Bits of a key in a packed voxel: 16, and four that only keys outside the map set."""
+SPARE = (0xF << 16) | (0xF << (16 + FIELD)) | (0xF << (16 + 2 * FIELD))
+WITHIN_BRICK = (7 << (2 * FIELD)) | (7 << FIELD) | 7
+WITHIN_BLOCK = (3 << (2 * FIELD)) | (3 << FIELD) | 3
 
 
 @inlined
@@ -34,23 +41,40 @@ def _border(origin, key, direction, resolution):
 
 
 @inlined
-def _advance(x, y, z, tx, ty, tz, sx, sy, sz, dx, dy, dz):
-    """One voxel further, without a branch: which axis is next cannot be foreseen."""
-    x_first = (tx < ty) & (tx < tz)
-    y_first = (ty <= tx) & (ty < tz)
-    z_first = not (x_first | y_first)
-    x += sx if x_first else np.int64(0)
-    y += sy if y_first else np.int64(0)
-    z += sz if z_first else np.int64(0)
-    tx += dx if x_first else 0.0
-    ty += dy if y_first else 0.0
-    tz += dz if z_first else 0.0
-    return x, y, z, tx, ty, tz
+def _pack(x, y, z):
+    """One number for three keys: a step is one addition, and a key outside the map shows in SPARE."""
+    return (x << (2 * FIELD)) + (y << FIELD) + z
 
 
 @inlined
-def _out_of_map(x, y, z):
-    return (np.uint64(x) | np.uint64(y) | np.uint64(z)) >= np.uint64(KEY_END)
+def _unpack(voxel):
+    """Keys of a packed voxel; −1 for one below the map, which borrowed from the next field."""
+    z = _signed(voxel)
+    voxel = (voxel - z) >> FIELD
+    y = _signed(voxel)
+    return (voxel - y) >> FIELD, y, z
+
+
+@inlined
+def _signed(voxel):
+    half = np.int64(1) << (FIELD - 1)
+    return ((voxel & ((np.int64(1) << FIELD) - 1)) ^ half) - half
+
+
+@inlined
+def _advance(voxel, tx, ty, tz, sx, sy, sz, dx, dy, dz):
+    """One voxel further, without a branch: which axis is next cannot be foreseen.
+
+    Minima and sums that may not be used, in place of conditions joined to one: on the way from step to step lie then
+    only a comparison and a choice.
+    """
+    next_x, next_y, next_z = tx + dx, ty + dy, tz + dz
+    later, earlier = min(ty, tz), min(tx, ty)
+    voxel += sx if tx < later else (sy if ty < tz else sz)
+    x = next_x if tx < later else tx
+    y = next_y if ty < tz and ty <= tx else ty
+    z = next_z if tz <= earlier else tz
+    return voxel, x, y, z
 
 
 @inlined
@@ -85,6 +109,7 @@ def cast_rays(
     limited = max_range > 0
     range_squared = max_range * max_range
     near = max_range - MARGIN * resolution if limited else np.inf
+    far = near - CROSSING * resolution
     values0, values1 = shards[0].values, shards[1].values
     for i in range(start, stop):
         x = coordinate_key(origins[i, 0], inverse)
@@ -95,11 +120,14 @@ def cast_rays(
         sz, tz, dz = _border(origins[i, 2], z, directions[i, 2], resolution)
         state = OUTSIDE if min(x, y, z) < 0 else FREE
         walking = state == FREE
+        voxel = _pack(x, y, z)
+        sx, sy = sx << (2 * FIELD), sy << FIELD
         last_region, region0, region1 = np.int64(-1), np.int64(-1), np.int64(-1)
         while walking:
-            if _out_of_map(x, y, z):
+            if voxel & SPARE:
                 state = OUTSIDE
                 break
+            x, y, z = voxel >> (2 * FIELD), (voxel >> FIELD) & 0xFFFF, voxel & 0xFFFF
             bx, by, bz = x >> 3, y >> 3, z >> 3
             key = region_key(bx, by, bz)
             if key != last_region:
@@ -112,15 +140,15 @@ def cast_rays(
                     brick = np.int64(shards[1].directories[region1, place])
             elif region0 >= 0:
                 brick = np.int64(shards[0].directories[region0, place])
-            shift, row, value = np.int64(3), np.int64(-1), np.float32(np.nan)
+            within, row, value = np.int64(WITHIN_BRICK), np.int64(-1), np.float32(np.nan)
             if brick >= 0:
-                shift = np.int64(2)
+                within = np.int64(WITHIN_BLOCK)
                 block = (x & 4) | ((y & 4) >> 1) | ((z & 4) >> 2)
                 if owner:
                     row, value = np.int64(shards[1].rows[brick, block]), shards[1].uniform[brick, block]
                 else:
                     row, value = np.int64(shards[0].rows[brick, block]), shards[0].uniform[brick, block]
-            fx, fy, fz = x, y, z
+            base = voxel & ~within
             if row < 0:
                 if value >= 0:
                     state = HIT
@@ -128,15 +156,28 @@ def cast_rays(
                 if value != value and not ignore_unknown:
                     state = UNKNOWN
                     break
-                while ((x ^ fx) | (y ^ fy) | (z ^ fz)) >> shift == 0:
+                if min(tx, ty, tz) < far:
+                    while voxel & ~within == base:
+                        voxel, tx, ty, tz = _advance(voxel, tx, ty, tz, sx, sy, sz, dx, dy, dz)
+                    continue
+                while voxel & ~within == base:
                     if min(tx, ty, tz) > near:
                         walking = False
                         break
-                    x, y, z, tx, ty, tz = _advance(x, y, z, tx, ty, tz, sx, sy, sz, dx, dy, dz)
+                    voxel, tx, ty, tz = _advance(voxel, tx, ty, tz, sx, sy, sz, dx, dy, dz)
                 continue
             values = values1[row] if owner else values0[row]
-            while ((x ^ fx) | (y ^ fy) | (z ^ fz)) >> 2 == 0:
-                value = values[((x & 3) << 4) | ((y & 3) << 2) | (z & 3)]
+            if min(tx, ty, tz) < far:
+                while voxel & ~WITHIN_BLOCK == base:
+                    value = values[((voxel >> (2 * FIELD - 4)) & 48) | ((voxel >> (FIELD - 2)) & 12) | (voxel & 3)]
+                    if not value < 0 and (value >= 0 or not ignore_unknown):
+                        state = HIT if value >= 0 else UNKNOWN
+                        walking = False
+                        break
+                    voxel, tx, ty, tz = _advance(voxel, tx, ty, tz, sx, sy, sz, dx, dy, dz)
+                continue
+            while voxel & ~within == base:
+                value = values[((voxel >> (2 * FIELD - 4)) & 48) | ((voxel >> (FIELD - 2)) & 12) | (voxel & 3)]
                 if not value < 0 and (value >= 0 or not ignore_unknown):
                     state = HIT if value >= 0 else UNKNOWN
                     walking = False
@@ -144,15 +185,16 @@ def cast_rays(
                 if min(tx, ty, tz) > near:
                     walking = False
                     break
-                x, y, z, tx, ty, tz = _advance(x, y, z, tx, ty, tz, sx, sy, sz, dx, dy, dz)
+                voxel, tx, ty, tz = _advance(voxel, tx, ty, tz, sx, sy, sz, dx, dy, dz)
         # Near the end of the range, voxel by voxel.
         while state == FREE:
-            last_x, last_y, last_z = x, y, z
-            x, y, z, tx, ty, tz = _advance(x, y, z, tx, ty, tz, sx, sy, sz, dx, dy, dz)
-            if _out_of_map(x, y, z):
+            last = voxel
+            voxel, tx, ty, tz = _advance(voxel, tx, ty, tz, sx, sy, sz, dx, dy, dz)
+            x, y, z = _unpack(voxel)
+            if voxel & SPARE:
                 state = OUTSIDE
             elif _beyond(x, y, z, origins, i, resolution, range_squared):
-                x, y, z = last_x, last_y, last_z
+                voxel = last
                 break
             else:
                 brick = locate_brick(shards, x >> 3, y >> 3, z >> 3)
@@ -161,6 +203,7 @@ def cast_rays(
                     state = HIT
                 elif value != value and not ignore_unknown:
                     state = UNKNOWN
+        x, y, z = _unpack(voxel)
         _store(x, y, z, origins, i, resolution, points, distances)
         states[i] = state
 

@@ -71,7 +71,7 @@ class BrickStore:
             slabs = _slabs(self.max_memory)
             self._slabs.append(slabs)
             self.shards.append(_empty_shard(slabs))
-        self._unfilled = sum(slab.slab_bytes for slabs in self._slabs for slab in slabs.values())
+        self._unfilled = sum(slab.slack_bytes for slabs in self._slabs for slab in slabs.values())
         self.epoch += 1
 
     def memory_usage(self) -> int:
