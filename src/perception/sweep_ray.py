@@ -8,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ def run_on_ray(cells: Sequence[Cell], output: Path, jobs: int, address: str) -> 
     """
     try:
         import ray
+        from ray.exceptions import RayError
     except ImportError as error:
         raise MissingDependencyError(f"--ray needs ray: pip install 'perception[ray]' ({error})") from error
     own = not ray.is_initialized()
@@ -46,7 +48,7 @@ def run_on_ray(cells: Sequence[Cell], output: Path, jobs: int, address: str) -> 
             cell = waiting.pop(ready)
             try:
                 error, content = ray.get(ready)
-            except ray.exceptions.RayError as failure:
+            except RayError as failure:
                 yield cell.key, f"its worker died {ATTEMPTS} times ({str(failure).splitlines()[0]})"
                 continue
             if not error:
@@ -58,6 +60,8 @@ def run_on_ray(cells: Sequence[Cell], output: Path, jobs: int, address: str) -> 
 
 
 def _connect(ray: Any, jobs: int, address: str) -> None:
+    # A sweep tells nobody that it runs.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         if address == "local":
             ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False)

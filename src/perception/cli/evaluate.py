@@ -62,10 +62,10 @@ def evaluation_options(arguments: argparse.Namespace, tolerance_s: float) -> Any
     source = source_options(arguments, tolerance_s)
     if arguments.detector is None and (arguments.objects or arguments.object_map):
         raise InputError("--objects and --object-map: expected --detector, the network that is scored against them")
-    objects = DetectionOptions(arguments.detector, arguments.objects, arguments.object_map)
-    return EvaluationOptions(
-        arguments.labels, arguments.truth_voxels, scores, source, objects if arguments.detector else None
-    )
+    objects = None
+    if arguments.detector:
+        objects = DetectionOptions(arguments.detector, arguments.objects, arguments.object_map)
+    return EvaluationOptions(arguments.labels, arguments.truth_voxels, scores, source, objects)
 
 
 def run(arguments: argparse.Namespace) -> int:

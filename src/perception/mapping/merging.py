@@ -194,7 +194,7 @@ def _evidence(
 
 def _apply(transform: Transform, points: NDArray[np.float64]) -> NDArray[np.float64]:
     matrix = transform.matrix
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
+    return (points @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float64)
 
 
 def _centers(keys: NDArray[np.int64], resolution: float) -> NDArray[np.float64]:
