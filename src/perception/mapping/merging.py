@@ -198,7 +198,7 @@ def _apply(transform: Transform, points: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def _centers(keys: NDArray[np.int64], resolution: float) -> NDArray[np.float64]:
-    return (keys - KEY_ORIGIN + 0.5) * resolution
+    return np.asarray((keys - KEY_ORIGIN + 0.5) * resolution, np.float64)
 
 
 def _keys_of(points: NDArray[np.float64], resolution: float) -> NDArray[np.int64]:
