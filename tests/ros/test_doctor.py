@@ -213,6 +213,8 @@ def test_state_time_source_and_diagnostics_of_our_nodes_are_told(nodes, robot):
     executor.add_node(node)
     try:
         with spinning(executor):
+            # A busy machine takes longer to discover a process than the doctor waits for.
+            assert nodes.spin_until(lambda: ("octomap_node", "/") in nodes.asking.get_node_names_and_namespaces())
             view = look(nodes)
             assert view.states == {"/octomap_node": "unconfigured"}
             assert "/octomap_node is unconfigured" in texts(judge(view, BASE))

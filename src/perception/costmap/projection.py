@@ -321,8 +321,8 @@ def warm_up() -> None:
     from perception.mapping import warm_up_insertion
 
     projector = _small_projector(warm_up_insertion())
-    projector.update()
     projector.rebuild()
+    projector.update()
     # Needs ground to stand on, which the small map may lack.
     cells = np.zeros((1, 1), np.int32)
     kernels.find_ground(cells, 0, 0, 0, 0, 1, 1, cells.copy(), np.zeros((1, 1), np.uint8))
@@ -332,7 +332,9 @@ def warm_up_reading() -> None:
     """Compile, or load, most of the kernels without any of those that take clouds in."""
     from perception.mapping import SemanticOcTree
 
-    _small_projector(SemanticOcTree(0.1, num_classes=3, max_memory=1 << 24)).update()
+    projector = _small_projector(SemanticOcTree(0.1, num_classes=3, max_memory=1 << 24))
+    projector.rebuild()
+    projector.update()
 
 
 def _small_projector(tree: SemanticOcTree) -> CostmapProjector:
