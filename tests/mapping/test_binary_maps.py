@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import octomap
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception.errors import InputError
@@ -63,6 +63,7 @@ def test_streams_equal_octomaps_write_binary(resolution, tmp_path):
     assert (tmp_path / "ours.bt").read_bytes() == judge.writeBinary()
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 1.0))
 def test_random_maps_make_the_stream_that_their_leaves_make(seed, sameness):
     rng = np.random.default_rng(seed)
@@ -135,6 +136,7 @@ def test_what_was_not_pruned_in_a_file_is_uniform_in_the_map():
     assert store.known_voxels() == 64
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(min_size=1, max_size=6), st.integers(0, 2**32 - 1), st.integers(0, 40))
 def test_damaged_streams_are_refused_with_the_sentence_that_leaves_give(noise, seed, cut):
     rng = np.random.default_rng(seed)

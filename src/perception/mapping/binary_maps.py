@@ -228,7 +228,8 @@ def load(store: BrickStore, content: BinaryMap, free: float, occupied: float) ->
         )
     store.make_room(regions)
     values = np.array([np.nan, free, occupied, np.nan], np.float32)
-    scratch = np.empty((2, BLOCK_VOXELS), np.uint8)
+    # Far enough apart for the two threads not to share a cache line.
+    scratch = np.empty((2, 4 * BLOCK_VOXELS), np.uint8)[:, :BLOCK_VOXELS]
     first, second = ((store.shards[i], i, *content[:5], values, scratch[i]) for i in range(2))
     run_both(_load, first, second)
 

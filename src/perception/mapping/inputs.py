@@ -134,19 +134,29 @@ def checked_rays(origins: ArrayLike, directions: ArrayLike) -> tuple[NDArray[np.
     starts = np.asarray(origins, np.float64)
     if ways.ndim != 2 or ways.shape[1] != 3 or starts.shape not in ((3,), ways.shape):
         raise InputError(f"rays: expected origins (N, 3) or (3,), directions (N, 3), got {starts.shape}, {ways.shape}")
-    longest = np.abs(ways).max(axis=1, initial=0.0)
-    if not np.isfinite(longest).all():
+    lowest, highest = ways.min(initial=0.0), ways.max(initial=0.0)
+    bounds = lowest, highest, starts.min(initial=0.0), starts.max(initial=0.0)
+    if not np.isfinite(bounds).all() or max(-bounds[2], bounds[3]) > np.finfo(np.float32).max:
         raise InputError(_NO_RAY)
-    if ((longest < 1e-15) | (longest > 1e15)).any():
-        # Their squares have no place in a float32.
-        ways = ways / np.where(longest > 0, longest, 1.0)[:, None]
-    with np.errstate(over="ignore", invalid="ignore"):
-        starts, ways = starts.astype(np.float32), np.ascontiguousarray(ways, np.float32)
-        x, y, z = ways.T
-        lengths = np.sqrt((x * x + y * y + z * z).astype(np.float64)).astype(np.float32)
-    if not ((lengths > 0) & np.isfinite(lengths)).all() or not np.isfinite(starts).all():
-        raise InputError(_NO_RAY)
-    return np.array(np.broadcast_to(starts, ways.shape), order="C"), ways / lengths[:, None]
+    units = np.empty(ways.shape, np.float32)
+    # Squares of what is larger or smaller have no place in a float32.
+    if max(-lowest, highest) > 1e15 or (_normalize(ways, units) < 2e-15).any():
+        longest = np.abs(ways).max(axis=1)
+        if (longest == 0).any():
+            raise InputError(_NO_RAY)
+        scales = np.where((longest < 1e-15) | (longest > 1e15), longest, 1.0)
+        _normalize(ways / scales[:, None], units)
+    return np.array(np.broadcast_to(starts, ways.shape), np.float32, order="C"), units
+
+
+def _normalize(ways: NDArray[np.float64], units: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide vectors by their lengths as octomap does; column by column, which is several times as fast."""
+    x, y, z = (np.ascontiguousarray(ways[:, axis], np.float32) for axis in range(3))
+    lengths = np.sqrt((x * x + y * y + z * z).astype(np.float64)).astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for axis, values in enumerate((x, y, z)):
+            np.divide(values, lengths, out=units[:, axis])
+    return lengths
 
 
 def checked_cloud(points: ArrayLike, labels: ArrayLike | None, confidence: ArrayLike | None, num_classes: int) -> Cloud:

@@ -15,6 +15,8 @@ from perception.mapping.threads import run_both
 
 SMALL = 20_000
 """Below so many points a second thread costs more than it brings."""
+SCRATCH_ROWS = 64
+"""So many rows of a few bytes put the first and the last on different cache lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Lookup:
         """
         where = inputs.checked_points("points", points)
         result = np.empty((len(where), self.num_classes), np.float32)
-        scratch = (2, self.labels_per_voxel)
+        scratch = (SCRATCH_ROWS, self.labels_per_voxel)
         if self.num_classes:
             self._ask(
                 queries.probabilities_at, where, np.empty(scratch, np.int32), np.empty(scratch, np.float32), result

@@ -131,11 +131,12 @@ def probabilities_at(shards, points, inverse_resolution, start, stop, ids, score
         inverse_resolution: 1 / meters.
         start: first point.
         stop: behind the last one.
-        ids: (2, K) int32 scratch, a row for the thread that starts at 0 and one for the other.
-        scores: (2, K) float32 scratch.
+        ids: (R, K) int32 scratch: the thread that starts at 0 takes the first row, the other the last, which must not
+            lie on one cache line.
+        scores: (R, K) float32 scratch.
         result: (N, C) float32 result.
     """
-    row = 0 if start == 0 else 1
+    row = 0 if start == 0 else ids.shape[0] - 1
     classes = result.shape[1]
     for i in range(start, stop):
         _read_point(shards, points, i, inverse_resolution, ids[row], scores[row])
