@@ -156,6 +156,7 @@ class PerceptionPipeline:
             small_map = mapping.warm_up_insertion()
             if self.segmenter is not None:
                 self.segmenter.warm_up()
+            mapping.warm_up_reading(small_map, backwards=True)
         cloud.warm_up()
         costmap.warm_up()
         mapping.warm_up_reading(small_map)

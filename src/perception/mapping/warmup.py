@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,27 +44,32 @@ def warm_up_insertion() -> SemanticOcTree:
     return tree
 
 
-def warm_up_reading(tree: SemanticOcTree | None = None) -> None:
+def warm_up_reading(tree: SemanticOcTree | None = None, backwards: bool = False) -> None:
     """Compile, or load, what reads a map.
 
     Args:
         tree: a map with something in it; None compiles nearly all, and needs nothing of what takes clouds in, so that
             both can go on at once.
+        backwards: begin with the last function: two processes, one of which goes backwards, meet in the middle and
+            load what the other has compiled.
     """
-    _read(_empty_tree() if tree is None else tree)
+    _read(_empty_tree() if tree is None else tree, backwards)
 
 
 def _empty_tree() -> SemanticOcTree:
     return SemanticOcTree(0.1, SensorModel(max_range=3.0), num_classes=3, decay_s=[1, 2, np.inf], max_memory=1 << 24)
 
 
-def _read(tree: SemanticOcTree) -> None:
+def _read(tree: SemanticOcTree, backwards: bool = False) -> None:
     many = np.zeros((SMALL, 3), np.float32)
-    tree.log_odds(many)
-    tree.label_of(many)
-    _, cursor = tree.changed_columns(None)
-    tree.changed_columns(cursor)
-    tree.occupied_in(tree.columns())
-    tree.leaves(12)
-    tree.octomap_data(binary=True)
-    tree.octomap_data(binary=False)
+    calls: list[Callable[[], object]] = [
+        lambda: tree.log_odds(many),
+        lambda: tree.label_of(many),
+        lambda: tree.changed_columns(tree.changed_columns(None)[1]),
+        lambda: tree.occupied_in(tree.columns()),
+        lambda: tree.leaves(12),
+        lambda: tree.octomap_data(binary=True),
+        lambda: tree.octomap_data(binary=False),
+    ]
+    for call in reversed(calls) if backwards else calls:
+        call()

@@ -58,6 +58,7 @@ class PipelineNode(SensorNode):
         self._depth_clouds: DepthClouds | None = None
         self._ground_due = 0.0
         self._camera_labels = CameraLabels()
+        self._cloud_label_age = 0.0
         super().__init__("pipeline_node", **node_arguments)
 
     def load(self) -> None:
@@ -92,7 +93,7 @@ class PipelineNode(SensorNode):
         """Read what the obstacle clouds depend on, too."""
         super().read_parameters()
         self._input = self.parameters.config("input")
-        self._cloud_label_age: float = self.parameters.config("cameras").cloud_label_age
+        self._cloud_label_age = self.parameters.config("cameras").cloud_label_age
         assert self._depth_clouds is not None
         config = self.config()
         self._depth_clouds.settings = DepthCloudSettings(
