@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +13,7 @@ from numpy.typing import NDArray
 
 from perception.errors import InputError
 from perception.evaluation.class_mapping import ClassMapping
+from perception.evaluation.coco_file import open_coco
 from perception.evaluation.detection import TrueObjects
 from perception.image_codec import MAX_PIXELS
 from perception.labels import LabelClass, LabelSet, distinct_color
@@ -89,7 +87,7 @@ def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def _coco_reader(path: Path, label_set: LabelSet, class_map: Path | None) -> tuple[ReadObjects, ClassMapping]:
-    coco = _open_coco(path)
+    coco = open_coco(path, "evaluation", MAX_FILE_BYTES)
     kinds = {int(number): str(entry["name"]) for number, entry in coco.cats.items()}
     truth_set = LabelSet("annotations", tuple(LabelClass(i, name, distinct_color(i)) for i, name in kinds.items()))
     mapping = ClassMapping.build(truth_set, label_set, class_map)
@@ -118,20 +116,6 @@ def _from_coco(coco: Any, number: int, mapping: ClassMapping) -> TrueObjects:
     boxes[:, 2:] += boxes[:, :2]
     crowd = np.array([bool(entries[i].get("iscrowd")) for i in chosen], np.bool_)
     return TrueObjects(boxes, labels[chosen], masks, crowd)
-
-
-def _open_coco(path: Path) -> Any:
-    try:
-        library = importlib.import_module("pycocotools.coco")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path}: expected at most {MAX_FILE_BYTES} bytes")
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = library.COCO(str(path))
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise InputError(f"{path}: expected COCO annotations, cannot be read ({error})") from error
-    if not coco.imgs or not coco.cats:
-        raise InputError(f"{path}: expected COCO annotations with images and categories, got none")
-    return coco
 
 
 def _named(names: list[str], what: str) -> LabelSet:

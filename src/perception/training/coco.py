@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.errors import InputError
+from perception.evaluation.coco_file import open_coco
 from perception.image_codec import MAX_PIXELS
 from perception.labels import LabelClass, LabelSet, distinct_color
-from perception.models.base import require
 from perception.training.config import DataConfig
 from perception.training.datasets import COCO_CROWD, Item
 
@@ -36,7 +34,7 @@ def coco_items(config: DataConfig, folders: Sequence[Path], name: str) -> CocoDa
     if not config.annotations:
         raise InputError(f"data set {name}: expected 'annotations', the JSON file of a COCO data set, got none")
     folder = folders[0]
-    coco = _open(folder / config.annotations)
+    coco = open_coco(folder / config.annotations, "training")
     labels = LabelSet.load(config.labels) if config.labels else _label_set(coco, name)
     items = []
     for number in sorted(coco.imgs):
@@ -46,19 +44,6 @@ def coco_items(config: DataConfig, folders: Sequence[Path], name: str) -> CocoDa
         if coco.imgToAnns[number]:
             items.append(Item(folder / config.images / file, int(number)))
     return items, labels, partial(paint, coco)
-
-
-def _open(path: Path) -> Any:
-    library = require("pycocotools.coco", "training", "reading COCO annotations")
-    try:
-        # pycocotools prints how long it took.
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = library.COCO(str(path))
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise InputError(f"{path}: expected COCO annotations, cannot be read ({error})") from error
-    if not coco.imgs or not coco.cats:
-        raise InputError(f"{path}: expected COCO annotations with images and categories, got none")
-    return coco
 
 
 def _label_set(coco: Any, name: str) -> LabelSet:
