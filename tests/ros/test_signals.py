@@ -129,3 +129,36 @@ def test_a_node_that_does_not_come_to_its_end_is_ended_in_time(ros_environment):
         started.kill()
     assert (started.returncode, "Traceback" in text) == (0, False)
     assert 0.4 < seconds < END_TIMEOUT_S
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_what_a_node_is_at_when_the_signal_comes_is_brought_to_its_end(ros_environment, number):
+    program = (
+        "import time\n"
+        "from rclpy.node import Node\n"
+        "from perception.ros.running import run_node\n"
+        "from std_msgs.msg import String\n"
+        "class Busy(Node):\n"
+        "    def __init__(self):\n"
+        "        super().__init__('busy')\n"
+        "        self.topic = self.create_publisher(String, 'topic', 1)\n"
+        "        self.create_timer(0.01, self.work)\n"
+        "    def work(self):\n"
+        "        print('working', flush=True)\n"
+        "        time.sleep(0.3)\n"
+        "        self.topic.publish(String(data='done'))\n"
+        "        print('published', self.count_subscribers('topic'), flush=True)\n"
+        "    def destroy_node(self):\n"
+        "        self.topic.publish(String(data='end'))\n"
+        "        print('ended', flush=True)\n"
+        "raise SystemExit(run_node(Busy))\n"
+    )
+    command = [sys.executable, "-c", program]
+    started = subprocess.Popen(command, env=ros_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert started.stdout.readline() == "working\n"
+        started.send_signal(number)
+        output, errors = started.communicate(timeout=20)
+    finally:
+        started.kill()
+    assert (started.returncode, output.split(), errors) == (0, ["published", "0", "ended"], "")

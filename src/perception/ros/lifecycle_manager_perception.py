@@ -23,6 +23,9 @@ PERIOD_S = 0.25
 WATCH_PERIOD_S = 1.0
 """How often nodes are looked at once all are active."""
 ANSWER_TIMEOUT_S = 60.0
+"""How long a transition may take."""
+STATE_TIMEOUT_S, STATE_TRIES = 5.0, 6
+"""A node that does not tell its state is asked again: DDS loses an answer to somebody whom the node has yet to find."""
 MAX_RETRY_S = 30.0
 TOWARDS_ACTIVE = {
     State.PRIMARY_STATE_UNCONFIGURED: Transition.TRANSITION_CONFIGURE,
@@ -124,7 +127,7 @@ class LifecycleManager(Node):
         steps = TOWARDS_ACTIVE if self._up else TOWARDS_UNCONFIGURED
         # Down in reverse order: what depends on others goes first.
         for node in self._managed if self._up else reversed(self._managed):
-            answer = await self._ask(node.get_state, GetState.Request())
+            answer = await self._ask(node.get_state, GetState.Request(), STATE_TIMEOUT_S, STATE_TRIES)
             self._note_state(node, answer.current_state.id if answer is not None else None)
             if node.state is None and self._up:
                 return
@@ -147,15 +150,18 @@ class LifecycleManager(Node):
         node.failures += 1
         self.get_logger().error(f"{node.name} refused or did not answer; its own log says why")
 
-    async def _ask(self, client: Any, request: Any) -> Any:
+    async def _ask(self, client: Any, request: Any, timeout_s: float = ANSWER_TIMEOUT_S, tries: int = 1) -> Any:
         """The answer of a service; None when there is none."""
-        if not client.service_is_ready():
-            return None
-        future = client.call_async(request)
-        self._call = (future, client, self._now() + ANSWER_TIMEOUT_S)
-        answer = await future
-        self._call = None
-        return answer
+        for _ in range(tries):
+            if not client.service_is_ready():
+                return None
+            future = client.call_async(request)
+            self._call = (future, client, self._now() + timeout_s)
+            answer = await future
+            self._call = None
+            if answer is not None:
+                return answer
+        return None
 
     def _give_up_calls(self) -> None:
         if self._call is None:

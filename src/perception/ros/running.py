@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
-from threading import Timer
-from typing import Any
+from threading import Thread
+from time import sleep
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions, install_signal_handlers
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 
 from perception.errors import PerceptionError
 
 RCLError = rclpy_implementation.RCLError
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 END_TIMEOUT_S = 4.0
 """How long the end of a node that does not say may take; launch files kill after ten seconds."""
 SWITCH_INTERVAL_S = 0.0005
@@ -42,7 +45,11 @@ def keep_memory() -> bool:
 
 
 class Ending:
-    """The first signal gives the program some time to end, further ones change nothing; rclpy's wake the executor.
+    """Waits for the first SIGINT or SIGTERM; further ones change nothing.
+
+    rclpy's own handlers invalidate the context at once, wherever the node is in its work: what it is at fails then, and
+    a node that was asked to end says that it failed. Here the executor goes on until it comes to ``begun``; the node
+    ends with everything in place.
 
     Args:
         node: whose end it is; ``end_timeout_s`` says how long it may take.
@@ -50,18 +57,22 @@ class Ending:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self.has_begun = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._begin)
+        self.begun: Future = Future()
+        self._read, self._write = socket.socketpair()
+        self._write.setblocking(False)
+        Thread(target=self._wait, name="signals", daemon=True).start()
+        # Python's handlers run in the main thread, which may wait in C for long; the descriptor wakes the thread above.
+        signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        for number in ENDING_SIGNALS:
+            signal.signal(number, lambda *_: None)
 
-    def _begin(self, *_: Any) -> None:
-        if self.has_begun:
-            return
-        self.has_begun = True
+    def _wait(self) -> None:
+        while self._read.recv(1)[0] not in ENDING_SIGNALS:
+            pass
+        self.begun.set_result(None)
         # A library that holds a thread, or a machine that has no time, must not keep a robot from starting anew.
-        deadline = Timer(getattr(self._node, "end_timeout_s", END_TIMEOUT_S), os._exit, (0,))
-        deadline.daemon = True
-        deadline.start()
+        sleep(getattr(self._node, "end_timeout_s", END_TIMEOUT_S))
+        os._exit(0)
 
 
 def run_node(node_class: Callable[[], Node], arguments: list[str] | None = None) -> int:
@@ -70,9 +81,8 @@ def run_node(node_class: Callable[[], Node], arguments: list[str] | None = None)
     Returns:
         Exit code: 0 after SIGINT, SIGTERM or a shutdown, 1 when the node could not be made.
     """
-    # While the node loads there is nothing to save, and compilers do not like to be interrupted; afterwards rclpy's
-    # handlers wake the executor.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # While the node loads there is nothing to save, and compilers do not like to be interrupted.
+    for number in ENDING_SIGNALS:
         signal.signal(number, lambda *_: os._exit(0))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     keep_memory()
@@ -81,22 +91,21 @@ def run_node(node_class: Callable[[], Node], arguments: list[str] | None = None)
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         node = node_class()
         ending = Ending(node)
-        install_signal_handlers(SignalHandlerOptions.ALL)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
+        executor.spin_until_future_complete(ending.begun)
     except (KeyboardInterrupt, ExternalShutdownException, SystemExit):
         pass
     except (PerceptionError, RCLError) as error:
         rclpy.logging.get_logger("perception").fatal(" ".join(str(error).split()))  # pyright: ignore[reportAttributeAccessIssue]
         return 1
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDING_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()  # pyright: ignore[reportPrivateImportUsage]
-    if ending is not None and ending.has_begun:
+    if ending is not None and ending.begun.done():
         # Python's own end would wait for the threads of libraries and free what the system frees faster.
         sys.stdout.flush()
         sys.stderr.flush()
