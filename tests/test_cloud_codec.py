@@ -107,6 +107,31 @@ def test_labeled_points_read_back_as_they_were_written():
     assert np.array_equal(cloud.confidence, confidence)
 
 
+@given(st.permutations(range(8)), st.integers(1, 40), st.sampled_from([5, 6, 7]), st.integers(0, 2**31))
+def test_words_in_any_order_read_as_bytes_that_are_not_aligned_do(places, count, label_type, seed):
+    names = {"x": 7, "y": 7, "z": 7, "rgb": 7, "label": label_type, "confidence": 7}
+    data = np.random.default_rng(seed).integers(0, 256, (count, 32), dtype=np.uint8)
+    data[::2, 4 * places[4] : 4 * places[4] + 4] = (7, 0, 0, 0)
+    odd = np.hstack([np.full((count, 1), 0xEE, np.uint8), data])
+    read = [
+        codec.decode_point_cloud(
+            1, count, [field(n, 4 * places[i] + shift, kind) for i, (n, kind) in enumerate(names.items())], 0,
+            32 + shift, (32 + shift) * count, array.tobytes(),
+        )
+        for shift, array in enumerate([data, odd])
+    ]  # fmt: skip
+    for name in ("points", "colors", "labels", "confidence"):
+        aligned, other = (getattr(cloud, name) for cloud in read)
+        assert aligned.dtype == other.dtype and aligned.tobytes() == other.tobytes()
+
+
+def test_colors_are_left_out_where_nobody_wants_them():
+    data = codec.encode_labeled_points(np.ones((2, 3)), np.ones((2, 3), np.uint8), np.zeros(2, int), np.ones(2))
+    fields = [*XYZ, field("rgb", 12, 7), field("label", 16, 6)]
+    cloud = codec.decode_point_cloud(1, 2, fields, 0, 24, 48, data.tobytes(), with_colors=False)
+    assert cloud.colors is None and cloud.labels is not None and cloud.labels.tolist() == [0, 0]
+
+
 def test_packed_color_has_the_bits_of_rviz_and_pcl():
     packed = codec.pack_colors(np.array([[0x12, 0x34, 0x56]], np.uint8))
     assert packed.tobytes() == struct.pack("<I", 0x00123456)

@@ -7,7 +7,7 @@ Source: sensor_msgs/PointCloud2 and PointField; packed color as in PCL, 0x00RRGG
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from perception.labels import UNLABELED, UNLABELED_16
 FIELD_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 """NumPy types by the ``datatype`` numbers of sensor_msgs/PointField."""
 MAX_POINT_STEP = 1 << 16
+MAX_WORDS = 32
+"""Points of at most so many values of four bytes are taken apart in one pass."""
 
 POINT_DTYPE = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4")])
 """A point without labels, as it is written."""
@@ -55,6 +57,7 @@ def decode_point_cloud(
     point_step: int,
     row_step: int,
     data: Any,
+    with_colors: bool = True,
 ) -> PointFields:
     """Decode the fields of a sensor_msgs/PointCloud2.
 
@@ -67,6 +70,7 @@ def decode_point_cloud(
         point_step: bytes from one point to the next.
         row_step: bytes from one row to the next.
         data: ``row_step * height`` bytes.
+        with_colors: read the colors too.
 
     Returns:
         The points row by row, height · width of them.
@@ -85,12 +89,13 @@ def decode_point_cloud(
     if height == 0 or width == 0:
         height, width, row_step, buffer = 0, 0, 0, np.empty(0, np.uint8)
     cloud: NDArray[Any] = np.ndarray((height, width), dtype, buffer, 0, (row_step, point_step))
-    color = next((name for name in ("rgb", "rgba") if name in names), None)
+    color = next((name for name in ("rgb", "rgba") if name in names and with_colors), "")
+    points, columns = _taken_apart(cloud, [name for name in (color, "label", "confidence") if name in names])
     return PointFields(
-        points=_coordinates(cloud),
-        colors=None if color is None else _unpack_colors(cloud[color].reshape(-1)),
-        labels=_labels(cloud["label"].reshape(-1)) if "label" in names else None,
-        confidence=_to_float32(cloud["confidence"].reshape(-1)) if "confidence" in names else None,
+        points=points,
+        colors=_unpack_colors(columns[color]) if color else None,
+        labels=_labels(columns["label"]) if "label" in columns else None,
+        confidence=_to_float32(columns["confidence"]) if "confidence" in columns else None,
     )
 
 
@@ -122,13 +127,17 @@ def encode_labeled_points(
     ):
         if array.shape != shape:
             raise InputError(f"{name}: expected {shape}, got {array.shape}")
-    cloud = np.empty(count, LABELED_POINT_DTYPE)
-    for axis, name in enumerate("xyz"):
-        cloud[name] = points[:, axis]
-    cloud["rgb"] = pack_colors(colors)
-    cloud["label"] = np.where(labels < 0, UNLABELED_16, labels)
-    cloud["confidence"] = confidence
-    return cloud
+    # As one number −1 is the largest of all.
+    ids = np.minimum(labels.astype(np.int32, copy=False).view(np.uint32), UNLABELED_16)
+    words = np.empty((count, 1, LABELED_POINT_DTYPE.itemsize // 4), "<f4")
+    if count:
+        import cv2
+
+        # All columns in one pass over the memory, in a third of the time that one after the other takes.
+        parts = (points, pack_colors(colors), ids.view("<f4"), confidence)
+        sources = [np.ascontiguousarray(part, "<f4").reshape(count, 1, -1) for part in parts]
+        cv2.mixChannels(sources, [words], [index // 2 for index in range(2 * words.shape[2])])
+    return words.reshape(count, -1).view(LABELED_POINT_DTYPE).reshape(-1)
 
 
 def pack_colors(colors: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -193,6 +202,29 @@ def _point_dtype(fields: Iterable[Any], point_step: int, order: str) -> np.dtype
     )
 
 
+def _taken_apart(cloud: NDArray[Any], names: Sequence[str]) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+    """Points (N, 3) and further fields (N,) of records (H, W); those of four bytes each in one pass."""
+    fields = cloud.dtype.fields or {}
+    kinds = [fields[name][0] for name in ("x", "y", "z", *names)]
+    offsets = [fields[name][1] for name in ("x", "y", "z", *names)]
+    aligned = not any(offset % 4 for offset in (*offsets, cloud.dtype.itemsize))
+    if (
+        not (cloud.size and cloud.flags.c_contiguous and aligned and cloud.dtype.itemsize <= 4 * MAX_WORDS)
+        or kinds[:3] != [np.dtype("=f4")] * 3
+        or any(kind.itemsize != 4 or not kind.isnative for kind in kinds)
+    ):
+        return _coordinates(cloud), {name: cloud[name].reshape(-1) for name in names}
+    import cv2
+
+    words = cloud.reshape(-1).view(np.float32).reshape(cloud.size, 1, -1)
+    points = np.empty((cloud.size, 1, 3), np.float32)
+    columns = [np.empty((cloud.size, 1, 1), np.float32) for _ in names]
+    pairs = [number for index, offset in enumerate(offsets) for number in (offset // 4, index)]
+    cv2.mixChannels([words], [points, *columns], pairs)
+    taken = zip(names, columns, kinds[3:], strict=True)
+    return points[:, 0], {name: column.reshape(-1).view(kind) for name, column, kind in taken}
+
+
 def _coordinates(cloud: NDArray[Any]) -> NDArray[np.float32]:
     points = np.empty((*cloud.shape, 3), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -217,5 +249,7 @@ def _unpack_colors(packed: NDArray[Any]) -> NDArray[np.uint8]:
 def _labels(values: NDArray[Any]) -> NDArray[np.int32]:
     # Compared before the cast: NaN, negative and huge values are no labels, and casting them is undefined.
     values = np.ascontiguousarray(values)
+    if values.dtype == np.uint32:
+        return np.where(values < UNLABELED_16, values.view(np.int32), np.int32(UNLABELED))
     known = (values >= 0) & (values < UNLABELED_16)
     return np.where(known, values, UNLABELED).astype(np.int32)

@@ -182,7 +182,11 @@ def cloud_poses(
 
 
 def decode_cloud(
-    messages: CloudMessages, poses: CloudPoses, config: CloudInputConfig, max_range: float
+    messages: CloudMessages,
+    poses: CloudPoses,
+    config: CloudInputConfig,
+    max_range: float,
+    with_colors: bool = False,
 ) -> tuple[PointFields, NDArray[np.float32]]:
     """The points of a cloud or scan, and the ends of its rays that met nothing, in the sensor's frame.
 
@@ -191,6 +195,7 @@ def decode_cloud(
         poses: where it was taken.
         config: which rays without return clear.
         max_range: length of an organized cloud's rays without return, meters; 0 or less drops them.
+        with_colors: read the colors too.
 
     Raises:
         FrameDroppedError: the messages contradict themselves.
@@ -200,8 +205,8 @@ def decode_cloud(
             points, free = laser_scan_to_points(messages.cloud)
             fields, free = PointFields(points), free if config.scan_no_return else NO_POINTS
         else:
-            fields = point_cloud2_to_points(messages.cloud)
-            free = NO_POINTS if messages.free is None else point_cloud2_to_points(messages.free).points
+            fields = point_cloud2_to_points(messages.cloud, with_colors)
+            free = NO_POINTS if messages.free is None else point_cloud2_to_points(messages.free, False).points
             free = _with_no_returns(messages.cloud, fields.points, free, config, max_range)
     if poses.sensor_T_cloud is not None:
         fields = replace(fields, points=poses.sensor_T_cloud.apply(fields.points))

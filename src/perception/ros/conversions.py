@@ -244,8 +244,8 @@ def transform_to_transform_stamped(
     return message
 
 
-def point_cloud2_to_points(message: Any) -> PointFields:
-    """sensor_msgs/PointCloud2 to points and, where it has them, colors, labels and confidence.
+def point_cloud2_to_points(message: Any, with_colors: bool = True) -> PointFields:
+    """sensor_msgs/PointCloud2 to points and, where it has them, colors (if wanted), labels and confidence.
 
     Raises:
         InputError: a coordinate is missing, or sizes and offsets contradict each other.
@@ -258,18 +258,20 @@ def point_cloud2_to_points(message: Any) -> PointFields:
         message.point_step,
         message.row_step,
         message.data,
+        with_colors,
     )
 
 
 def points_to_point_cloud2(points: NDArray[np.floating], frame_id: str, stamp_ns: int) -> PointCloud2:
     """(N, 3) points, meters, to sensor_msgs/PointCloud2 with x, y, z."""
-    return records_to_point_cloud2(cloud_codec.encode_points(points), frame_id, stamp_ns)
+    is_dense = bool(np.isfinite(points).all())
+    return records_to_point_cloud2(cloud_codec.encode_points(points), frame_id, stamp_ns, is_dense)
 
 
 def labeled_cloud_to_point_cloud2(cloud: LabeledCloud) -> PointCloud2:
     """A labeled cloud to sensor_msgs/PointCloud2: x, y, z, rgb (packed), label (65535: none), confidence."""
     records = cloud_codec.encode_labeled_points(cloud.points, cloud.colors, cloud.labels, cloud.confidence)
-    return records_to_point_cloud2(records, cloud.frame_id, cloud.stamp_ns)
+    return records_to_point_cloud2(records, cloud.frame_id, cloud.stamp_ns, bool(np.isfinite(cloud.points).all()))
 
 
 def laser_scan_to_points(message: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -346,14 +348,18 @@ def _convert_with_cv_bridge(message: Any, encoding: str) -> NDArray[Any]:
         ) from error
 
 
-def records_to_point_cloud2(records: NDArray[np.void], frame_id: str, stamp_ns: int) -> PointCloud2:
-    """(N,) records with x, y, z and further fields to sensor_msgs/PointCloud2."""
+def records_to_point_cloud2(
+    records: NDArray[np.void], frame_id: str, stamp_ns: int, is_dense: bool | None = None
+) -> PointCloud2:
+    """(N,) records with x, y, z and further fields to sensor_msgs/PointCloud2; looks itself whether all are finite."""
     numbers = {kind: number for number, kind in cloud_codec.FIELD_TYPES.items()}
     fields = [
         PointField(name=name, offset=place[1], datatype=numbers[place[0].str[1:]], count=1)
         for name, place in (records.dtype.fields or {}).items()
     ]
     step = records.dtype.itemsize
+    if is_dense is None:
+        is_dense = all(bool(np.isfinite(records[axis]).all()) for axis in "xyz")
     message = PointCloud2(
         header=make_header(frame_id, stamp_ns),
         height=1,
@@ -361,7 +367,7 @@ def records_to_point_cloud2(records: NDArray[np.void], frame_id: str, stamp_ns: 
         fields=fields,
         point_step=step,
         row_step=step * len(records),
-        is_dense=all(bool(np.isfinite(records[axis]).all()) for axis in "xyz"),
+        is_dense=is_dense,
     )
     message._data = records.view(np.uint8)  # pyright: ignore[reportAttributeAccessIssue]
     return message

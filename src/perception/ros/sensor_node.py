@@ -92,7 +92,8 @@ class SensorNode(MapNode):
     def process(self, frame: CloudMessages, needs: CloudPoses) -> None:
         """Take a cloud or scan into the map."""
         self.budget.admit(self.budget_config, frame.source, frame.stamp_ns, self.now_ns(), needs.map_T_sensor)
-        cloud, free = decode_cloud(frame, needs, self._cloud_input, self._max_range)
+        with_colors = self.palette is not None
+        cloud, free = decode_cloud(frame, needs, self._cloud_input, self._max_range, with_colors)
         cloud, free = self.labeled(frame.stamp_ns, cloud, free, needs.map_T_sensor)
         with self.lock:
             pipeline = self.admit(frame.stamp_ns)
