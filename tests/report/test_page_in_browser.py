@@ -64,6 +64,19 @@ def test_all_pictures_have_been_decoded(page):
     assert counts[0] == counts[1] >= 10
 
 
+@pytest.mark.parametrize("button", ["reset", "top"])
+def test_the_map_fills_the_canvas_and_is_not_cut(page, button):
+    page.click(f'[data-part="{button}"]')
+    picture = page.picture(CANVAS)[3:-3, 3:-3].astype(int)
+    rows, columns = np.nonzero((np.abs(picture - picture[0, 0]) > 12).any(axis=2))
+    height, width = picture.shape[:2]
+    margins = [rows.min(), height - 1 - rows.max(), columns.min(), width - 1 - columns.max()]
+    assert min(margins) > 2
+    assert max(np.ptp(rows) / height, np.ptp(columns) / width) > 0.85
+    assert abs(margins[0] - margins[1]) < 0.1 * height
+    assert abs(margins[2] - margins[3]) < 0.1 * width
+
+
 def test_switching_a_class_off_removes_its_pixels_and_no_others(page):
     wall, floor = LABELS.colors[1], LABELS.colors[0]
     before = page.picture(CANVAS)
@@ -85,26 +98,35 @@ def test_none_and_all_switch_every_class(page):
     assert alike(page.picture(CANVAS), before)
 
 
-def test_pointing_at_a_voxel_shows_its_class_and_place(page):
+def middle_of(page, color) -> tuple[float, float]:
+    """Where in the window the middle of all pixels of a color is, from straight above."""
     page.click('[data-part="top"]')
-    left, top, width, height = page.box(CANVAS)
-    # The wall is at x = 2 of a map that spans 0 to 2.1 m in x and fills the canvas from below to above in y.
-    page.move(left + width / 2, top + 0.25 * height)
+    left, top, _, _ = page.box(CANVAS)
+    picture = page.picture(CANVAS)
+    wanted = np.asarray(color, float) / np.linalg.norm(color)
+    rows, columns = np.nonzero(picture @ wanted > 0.985 * np.maximum(np.linalg.norm(picture, axis=2), 60))
+    return left + float(columns.mean()), top + float(rows.mean())
+
+
+def test_pointing_at_a_voxel_shows_its_class_and_place(page):
+    _, _, _, height = page.box(CANVAS)
+    x, y = middle_of(page, LABELS.colors[2])
+    # The box is in the middle of 2 m of floor, which take most of the height of the canvas.
+    page.move(x, y - 0.25 * height)
     page.wait_for("!document.querySelector('[data-part=\"label\"]').hidden")
     text = page.evaluate("document.querySelector('[data-part=\"label\"]').textContent")
     assert text.startswith("floor(")
     x, y, z = (float(value) for value in text[text.index("(") + 1 : text.index(")")].split(","))
-    assert abs(x - 1.05) < 0.15
+    assert abs(x - 0.95) < 0.15
     assert 1.3 < y < 1.8
     assert z == pytest.approx(-0.05)
+    left, top, _, _ = page.box(CANVAS)
     page.move(left + 5, top + 5)
     page.wait_for("document.querySelector('[data-part=\"label\"]').hidden")
 
 
 def test_hostile_class_name_is_shown_as_text(page):
-    page.click('[data-part="top"]')
-    left, top, width, height = page.box(CANVAS)
-    page.move(left + 0.5 * width - 0.02 * height, top + 0.51 * height)
+    page.move(*middle_of(page, LABELS.colors[2]))
     page.wait_for("!document.querySelector('[data-part=\"label\"]').hidden")
     assert page.evaluate("document.querySelector('[data-part=\"label\"] b').textContent") == HOSTILE
     assert page.evaluate("window.broken") is None

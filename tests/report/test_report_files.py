@@ -129,6 +129,16 @@ def test_octree_of_a_page_is_the_map():
     assert entry["heights"] == pytest.approx([-0.1, 1.0])
 
 
+def test_outline_of_an_octree_has_its_corners_and_ends_of_the_path_but_no_stray_voxel():
+    tree = room_map()
+    tree.insert_cloud(np.array([[9.05, 9.05, 0.05]]), (9.0, 9.0, 0.5), np.array([0]), np.array([0.9]))
+    path = np.array([[0.5, 1.0, 0.6], [0.5, 1.0, 2.0]])
+    outline = np.array(octree_entry("room", map_faces(tree), tree.resolution, LABELS, path)["outline"])
+    # Floor from 0 to 2 m, the wall behind it up to 1 m, the eye at 2 m.
+    assert outline.min(axis=0).tolist() == pytest.approx([0.0, 0.0, -0.1])
+    assert outline.max(axis=0).tolist() == pytest.approx([2.1, 2.0, 2.0])
+
+
 def test_coarser_drawing_is_told():
     tree = room_map()
     entry = octree_entry("room", map_faces(tree, 15), tree.resolution, LABELS)

@@ -26,5 +26,6 @@ def run(arguments: argparse.Namespace) -> int:
     from perception.report.write import write_report
 
     for path in write_report(arguments.runs, arguments.output):
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+        size = path.stat().st_size
+        print(f"{path} ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{path} ({size / 1e3:.0f} kB)")
     return 0

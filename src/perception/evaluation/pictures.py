@@ -114,7 +114,10 @@ def costmap_picture(path: Path, grid: CostGrid, trajectory: Sequence[NDArray[Any
     known = data >= 0
     image[known] = table[data[known]]
     cells = cells - first
-    legend = [((255, 255, 255), "free"), (table[50], "costly"), (table[100], "lethal"), ((190, 190, 190), "unknown")]
+    costs = np.unique(data[(data > 0) & (data < 100)]).tolist()
+    steps = costs if len(costs) <= 4 else [25, 50, 75]
+    legend = [((255, 255, 255), "free"), *((table[cost], f"cost {cost}") for cost in steps)]
+    legend += [(table[100], "lethal"), ((190, 190, 190), "unknown")]
     _figure(
         path,
         np.flipud(image),

@@ -193,7 +193,7 @@ def _significant(value: float) -> float | None:
 
 
 def _figure(title: str, svg: str, series: Sequence[Series], readout: dict[str, Any]) -> str:
-    entries = "".join(f'<li><i style="background:var({one.color})"></i>{text(one.name)}</li>' for one in series)
+    entries = "".join(f'<li><i style="background:{_mark(one)}"></i>{text(one.name)}</li>' for one in series)
     legend = f'<ul class="legend">{entries}</ul>' if len(series) > 1 else ""
     return (
         f'<figure><b>{text(title)}</b><div class="chart"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{svg}'
@@ -202,8 +202,19 @@ def _figure(title: str, svg: str, series: Sequence[Series], readout: dict[str, A
     )
 
 
-def reliability_chart(bins: Sequence[dict[str, Any]]) -> str:
-    """Accuracy over confidence with the diagonal of perfect calibration; bins as ``summary.json`` has them."""
+def _mark(series: Series) -> str:
+    """The curve's stroke, as a background of the legend."""
+    color = f"var({series.color})"
+    return f"repeating-linear-gradient(to right,{color} 0 5px,transparent 5px 8px)" if series.dashed else color
+
+
+def reliability_chart(bins: Sequence[dict[str, Any]], error: float | None = None) -> str:
+    """Accuracy over confidence with the diagonal of perfect calibration.
+
+    Args:
+        bins: as ``summary.json`` has them.
+        error: expected calibration error, for the title.
+    """
     used = [one for one in bins if one.get("count")]
     if not used:
         return ""
@@ -211,7 +222,7 @@ def reliability_chart(bins: Sequence[dict[str, Any]]) -> str:
     accuracy = np.array([one["accuracy"] for one in used], np.float64)
     ends = np.array([0.0, 1.0])
     return line_chart(
-        "Accuracy over confidence",
+        "Accuracy over confidence" + ("" if error is None else f" (expected calibration error {error:.3f})"),
         [
             Series("perfectly calibrated", ends, ends, "--faint", True),
             Series("measured", confidence, accuracy, "--run-0"),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.errors import InputError
+from perception.evaluation.pictures import UNLABELED_COLOR
 from perception.evaluation.run_folder import CONFUSION
 from perception.report.page import text
 from perception.report.runs import ReportRun
@@ -33,7 +34,8 @@ def classes(run: ReportRun) -> str:
         dict.fromkeys([*single, *fused, *voxels, *precision, *mapped]),
         key=lambda name: (-(single.get(name, {}).get("pixels") or 0), -(mapped.get(name) or 0)),
     )
-    colors = {label.name: label.color for label in run.label_set.classes} if run.label_set else {}
+    colors: dict[str, Any] = {label.name: label.color for label in run.label_set.classes} if run.label_set else {}
+    colors.setdefault("unlabeled", UNLABELED_COLOR)
     columns: list[tuple[str, Any]] = []
     if single:
         columns += [("true pixels", lambda n: cell(single.get(n, {}).get("pixels")))]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from perception.evaluation.pictures import UNLABELED_COLOR
 from perception.labels import LabelSet
 from perception.report.colors import HEIGHT_COLORS
-from perception.report.mesh import Faces
+from perception.report.mesh import DIRECTIONS, Faces
 
 MAX_PATH_POINTS = 2000
 
@@ -36,7 +36,7 @@ def octree_entry(
     indices = np.searchsorted(faces.class_ids, faces.labels).astype(np.uint16)
     low, high = _bounds(faces)
     cut = cut_height(faces, path)
-    focus = _focus(faces, cut)
+    focus, outline = _focus(faces, cut, path)
     return {
         "name": name,
         "note": _note(faces, resolution),
@@ -46,6 +46,7 @@ def octree_entry(
         "color_heights": [round(low, 2), round(high, 2)],
         "cut": cut,
         "focus": focus,
+        "outline": outline,
         "azimuth": _azimuth(np.mean(focus, axis=0), path),
         "counts": [int(count) for count in faces.counts],
         "labeled": bool(label_set is not None and (faces.class_ids >= 0).any()),
@@ -82,15 +83,52 @@ def _bounds(faces: Faces) -> tuple[float, float]:
     return float(faces.origin[2]), float(faces.origin[2] + top * faces.size)
 
 
-def _focus(faces: Faces, cut: float | None) -> list[list[float]]:
-    """Lowest and highest corner of what is to be looked at; stray voxels far away and what is cut do not count."""
-    corners = faces.origin + faces.corners.astype(np.float64) * faces.size
+def _focus(faces: Faces, cut: float | None, path: NDArray[np.float64]) -> tuple[list[list[float]], list[list[float]]]:
+    """Lowest and highest corner of what is to be looked at, and its outermost points, of the path as well.
+
+    Stray voxels far away and what is cut do not count.
+    """
+    begin, end = _rectangles(faces)
     if cut is not None:
-        corners = corners[corners[:, 2] < cut]
-    if not len(corners):
-        return [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]
-    low, high = np.percentile(corners, [0.5, 99.5], axis=0)
-    return [[round(float(value), 4) for value in corner] for corner in (low, high + faces.size)]
+        shown = begin[:, 2] < cut
+        begin, end = begin[shown], np.minimum(end[shown], [np.inf, np.inf, cut])
+    if not len(begin):
+        begin, end = np.full((1, 3), -1.0), np.full((1, 3), 1.0)
+    # By area: one rectangle may be a whole wall.
+    area = np.sort(np.maximum(end - begin, faces.size), axis=1)[:, 1:].prod(axis=1)
+    low, high = _weighted_quantile(begin, area, 0.005), _weighted_quantile(end, area, 0.995)
+    inside = ((end > low) & (begin < high)).all(axis=1)
+    corners = np.where(np.indices((2, 2, 2)).reshape(3, 8).T[:, None], end[inside], begin[inside])
+    points = np.vstack([np.clip(corners.reshape(-1, 3), low, high), path, [(low + high) / 2]])
+    outermost = np.unique((points @ _directions().T).argmax(axis=0))
+    box, outline = (np.round(values, 4).tolist() for values in (np.stack([low, high]), points[outermost]))
+    return box, outline
+
+
+def _rectangles(faces: Faces) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(F, 3) lowest and highest corners of the voxels behind the rectangles, meters."""
+    spans = np.ones((len(faces), 3))
+    axes = np.repeat([axis for axis, _ in DIRECTIONS], faces.counts)
+    for axis in range(3):
+        others = [other for other in range(3) if other != axis]
+        spans[np.ix_(axes == axis, others)] = faces.extents[axes == axis]
+    begin = faces.corners.astype(np.float64)
+    return faces.origin + begin * faces.size, faces.origin + (begin + spans) * faces.size
+
+
+def _weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """(3,) the value of each column below which a share of the weight lies."""
+    order = np.argsort(values, axis=0)
+    sums = np.cumsum(weights[order], axis=0)
+    places = (sums >= share * sums[-1]).argmax(axis=0)
+    return np.array([values[order[place, axis], axis] for axis, place in enumerate(places)])
+
+
+def _directions(count: int = 200) -> NDArray[np.float64]:
+    """(count, 3) unit vectors spread evenly over the sphere (Fibonacci's lattice: Gonzalez, 2010)."""
+    numbers = np.arange(count) + 0.5
+    turn, z = np.pi * (1 + np.sqrt(5)) * numbers, 1 - 2 * numbers / count
+    return np.stack([np.cos(turn) * np.sqrt(1 - z**2), np.sin(turn) * np.sqrt(1 - z**2), z], axis=1)
 
 
 def cut_height(faces: Faces, path: NDArray[Any]) -> float | None:

@@ -134,13 +134,16 @@ def curves(run: ReportRun) -> str:
             Series(title, times, column(run, name), f"--run-{number}") for number, (name, title) in enumerate(parts)
         ]
 
-    stages = [(f"{stage}_ms", "whole frame" if stage == "frame" else stage) for stage in STAGES]
+    stages = series(*((f"{stage}_ms", stage) for stage in STAGES if stage != "frame"))
+    # Dashed over the longest stage, which it nearly covers.
+    stages.append(Series("whole frame", times, column(run, "frame_ms"), "--text", True))
     scores = series(("pixel_accuracy", "pixel accuracy"), ("mean_iou", "mean IoU"))
+    segmentation = run.summary.get("segmentation") or {}
     charts = [
         line_chart("Scores of single images against the truth", scores, axis, "", (0.0, 1.0)),
         line_chart("Mean confidence of the labels", series(("confidence", "confidence")), axis, "", (0.0, 1.0)),
-        line_chart("Time per stage, logarithmic", series(*stages), axis, "ms", logarithmic=True),
-        reliability_chart((run.summary.get("segmentation") or {}).get("calibration") or []),
+        line_chart("Time per stage (logarithmic)", stages, axis, "ms", logarithmic=True),
+        reliability_chart(segmentation.get("calibration") or [], segmentation.get("expected_calibration_error")),
         line_chart("Memory of the whole process", series(("rss_mb", "process")), axis, "MB"),
         line_chart("Memory of the map", series(("map_mb", "map")), axis, "MB"),
     ]
@@ -186,15 +189,22 @@ def details(run: ReportRun) -> str:
         ]
         for name, one in scalars.items()
     ]
-    config = [[words(name), words(value)] for name, value in flattened(run.summary.get("config") or {}).items()]
+    config = [[words(name), _fact(value)] for name, value in flattened(run.summary.get("config") or {}).items()]
     about = {key: run.summary.get(key) for key in ("name", "created", "perception", "key", "labels", "network")}
     about.update(flattened({"source": {k: v for k, v in run.summary.get("source", {}).items() if k != "details"}}))
     about.update(flattened({"machine": run.summary.get("machine") or {}}))
-    facts = [[words(name), words(value)] for name, value in about.items() if value not in (None, "", {}, [])]
+    facts = [[words(name), _fact(value)] for name, value in about.items() if value not in (None, "", {}, [])]
     parts = (
-        ("All numbers", table(["number", "value", "better"], numbers)),
-        ("Parameters", table(["parameter", "value"], config)),
+        ("All numbers", table(["number", "value", "better"], numbers, left=(0, 2))),
+        ("Parameters", table(["parameter", "value"], config, left=(0, 1))),
         ("Recording and machine", table(["", ""], facts)),
     )
     folded = "".join(f"<details><summary>{title}</summary>{content}</details>" for title, content in parts if content)
     return card("Details", folded)
+
+
+def _fact(value: Any) -> str:
+    """A cell of a value as it was given; a dash for an empty one."""
+    if isinstance(value, float):
+        return words(f"{value:.9g}")
+    return words("–" if value in ("", {}, [], None) else value)

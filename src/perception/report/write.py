@@ -59,9 +59,9 @@ def write_report(runs: Sequence[Path], output: Path) -> list[Path]:
 
 def _header(runs: Sequence[ReportRun]) -> str:
     created = sorted(str(run.summary.get("created") or "") for run in runs)[-1]
-    about = (
-        f"{len(runs)} run{'s' if len(runs) > 1 else ''}, the latest of {created}" if created else f"{len(runs)} runs"
-    )
+    when = created.replace("T", " ").replace("+00:00", " UTC")
+    many = f"{len(runs)} runs" + (f", the latest of {when}" if when else "")
+    about = many if len(runs) > 1 else f"evaluated {when}".strip()
     links = '<a href="#octree">map</a>'
     if len(runs) > 1:
         links = f'<a href="#runs">all runs</a>{links}<a href="#single">single runs</a>'

@@ -117,15 +117,22 @@ class OctreeCanvas {
     this.fit();
   }
 
-  // The least distance from which all corners of the box of interest are in sight.
+  // The least distance from which the whole outline is in sight, with its picture in the middle of the canvas.
   fit() {
-    const { right, up, back } = this.axes(), { camera } = this, lens = Math.tan(FIELD_OF_VIEW / 2);
+    const { right, up, back } = this.axes(), { camera, map } = this, lens = Math.tan(FIELD_OF_VIEW / 2);
     const aspect = this.canvas.clientWidth / Math.max(1, this.canvas.clientHeight);
     const along = (axis, point) => axis.reduce((sum, value, i) => sum + value * (point[i] - camera.center[i]), 0);
-    for (let corner = 0; corner < 8; corner++) {
-      const point = [0, 1, 2].map((i) => this.map.focus[(corner >> i) & 1][i]);
-      const needed = Math.max(Math.abs(along(right, point)) / (lens * aspect), Math.abs(along(up, point)) / lens);
-      camera.distance = Math.max(camera.distance, along(back, point) + 1.04 * needed);
+    const least = () => Math.max(...map.outline.map((point) => along(back, point) +
+      1.06 * Math.max(Math.abs(along(right, point)) / aspect, Math.abs(along(up, point))) / lens));
+    camera.distance = least();
+    // What is near looks larger, so that the middle of the picture is found in a few steps.
+    for (let round = 0; round < 6; round++) {
+      for (const axis of [right, up]) {
+        const seen = map.outline.map((point) => along(axis, point) / (camera.distance - along(back, point)));
+        const shift = ((Math.max(...seen) + Math.min(...seen)) / 2) * camera.distance;
+        camera.center = camera.center.map((value, i) => value + shift * axis[i]);
+      }
+      camera.distance = least();
     }
     this.redraw();
   }
