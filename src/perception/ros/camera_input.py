@@ -108,7 +108,7 @@ class CameraInput:
         names = ("camera_info", "depth_camera_info") if "depth" in streams else ()
         self._infos: dict[str, dict[int, Any]] = {info: {} for info in names}
         self._needed = names[:1] if config.depth_registered else names
-        self._newest_ns = -1
+        self._newest_ns: dict[str, int] = {}
         self._sync = Synchronizer(streams, tolerance_ns, config.sync_queue_size, self._drop)
         transports = {"image": config.image_transport, "depth": config.depth_transport}
         for stream in streams:
@@ -123,7 +123,7 @@ class CameraInput:
         if self._waiting is not None:
             self._drop("clock_jump")
         self._waiting = self._early_depth = None
-        self._newest_ns = -1
+        self._newest_ns.clear()
 
     def _subscribe(self, stream: str, transport: str) -> None:
         topic, callback = topic_of(self._name, stream), partial(self._add, stream)
@@ -135,10 +135,12 @@ class CameraInput:
 
     def _add(self, stream: str, message: Any) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
-        if stamp_ns < self._newest_ns - STAMP_JUMP_NS:
-            behind = (self._newest_ns - stamp_ns) / 1e9
+        # Each stream by itself: labels of a slow network come seconds after later images.
+        newest_ns = self._newest_ns.get(stream, stamp_ns)
+        if stamp_ns < newest_ns - STAMP_JUMP_NS:
+            behind = (newest_ns - stamp_ns) / 1e9
             self._node.clear_buffers(f"the stamps of {topic_of(self._name, stream)} jumped back by {behind:.3f} s")
-        self._newest_ns = max(self._newest_ns, stamp_ns)
+        self._newest_ns[stream] = max(self._newest_ns.get(stream, stamp_ns), stamp_ns)
         if stream == "depth" and self._on_depth is not None:
             self._tell_depth(stamp_ns, message)
         match = self._sync.add(stream, stamp_ns, message)

@@ -33,6 +33,7 @@ class LabeledCloudNode(PerceptionNode):
 
     parameter_groups = ("cloud", "input", "label_input", "obstacles", "self_filter")
     single_parameters = (
+        "cameras.use_color",
         "octomap.base_frame_id",
         "octomap.sensor_model.max_range",
         "costmap.step_height",
@@ -73,9 +74,11 @@ class LabeledCloudNode(PerceptionNode):
         label_input = self.parameters.config("label_input")
         if not label_input.label_set:
             self.listen(LabelInfo, "label_info", self._on_label_info, latched_qos())
+        unused = set() if label_input.use_confidence else {"label_confidence"}
+        if self._input.depth_registered and not self.parameters.config("cameras").use_color:
+            unused.add("image")
         # Labels come at the network's rate, later than all else.
-        streams = ("labels", "label_confidence", "depth", "image")
-        streams = streams if label_input.use_confidence else tuple(s for s in streams if s != "label_confidence")
+        streams = tuple(s for s in ("labels", "label_confidence", "depth", "image") if s not in unused)
         tolerance_ns = round(self.get_parameter("sync_tolerance").value * 1e9)  # pyright: ignore[reportOptionalOperand]
         hand_over = worker.submit
         self._camera = CameraInput(self, self._input, tolerance_ns, streams, hand_over, on_depth=clouds.submit)
