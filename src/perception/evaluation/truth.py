@@ -36,7 +36,7 @@ class TruthScores:
         self._label_set = label_set if (self._table >= 0).any() else None
         self._given = given
         count = label_set.num_classes if label_set else 1
-        self._images, self._pixels = ConfusionMatrix(count), ConfusionMatrix(count)
+        self._images = ConfusionMatrix(count)
         self._readback = LabelReadback(tree)
         self._by_frame: list[float] = []
 
@@ -52,9 +52,8 @@ class TruthScores:
             return
         self._images.add(true, result.labels.labels)
         frame = ConfusionMatrix(self._label_set.num_classes)
-        pixels = self._readback.add(result, true, PIXEL_STEP)
+        pixels = self._readback.add(result, true, PIXEL_STEP, result.labels.labels)
         frame.add(true.ravel()[pixels], result.labels.labels.ravel()[pixels])
-        self._pixels.counts += frame.counts
         self._by_frame.append(frame.accuracy())
 
     def summary(self) -> dict[str, Any] | None:
@@ -69,7 +68,8 @@ class TruthScores:
         readback = self._readback.summary(self._label_set)
         if self._given:
             return {"readback": readback}
-        single = {"agreement": round(self._pixels.accuracy(), 5), "mean_iou": round(self._pixels.mean_iou(), 5)}
+        pixels = self._readback.single_frames(self._label_set.num_classes)
+        single = {"agreement": round(pixels.accuracy(), 5), "mean_iou": round(pixels.mean_iou(), 5)}
         return {
             "pixel_accuracy": self._images.accuracy(),
             "mean_iou": self._images.mean_iou(),
