@@ -32,15 +32,18 @@ COLUMNS = (
 )
 """Key of a result, heading and format of each column."""
 
+ROS_SECONDS = 10.0
+
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser = subparsers.add_parser("bench", help="measure speed", description=__doc__)
     parser.add_argument(
         "what",
-        choices=("map", "operations", "fuzz-map", "model", "ros"),
+        choices=("map", "operations", "fuzz-map", "memory", "model", "ros"),
         help="map: insertion of scans; operations: queries, rays, files, costmap and growth of a map against their "
-        "bounds; fuzz-map: damaged map files; model: a network on its backends; ros: latency of the live nodes",
+        "bounds; fuzz-map: damaged map files; memory: of a long replay; model: a network on its backends; ros: latency "
+        "of the live nodes",
     )
     parser.add_argument("--frames", help="folder or bag to take scans from; a synthetic room when absent")
     parser.add_argument("--resolution", type=float, nargs="+", default=[0.05, 0.02], help="edges of voxels, m")
@@ -50,8 +53,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--labels", default="auto", choices=("auto", "truth", "network", "none"), help="who labels")
     parser.add_argument("--lidar", action="store_true", help="a scan of 64 x 2048 rays up to 80 m in place of a camera")
     parser.add_argument("--graph", action="append", help="ros: geometry, labels, network, split labels, split network")
-    parser.add_argument("--seconds", type=float, default=10.0, help="ros: how long to play a camera, s")
-    parser.add_argument("--rate", type=float, default=30.0, help="ros: frames per second of 640x480 pixels")
+    parser.add_argument("--seconds", type=float, help="ros: how long to play a camera (10 s); memory: the run (600 s)")
+    parser.add_argument("--rate", type=float, default=30.0, help="ros, memory: frames per second of 640x480 pixels")
     parser.add_argument("--mutations", type=int, default=100_000, help="fuzz-map: how many files to damage and read")
     parser.add_argument("--output", type=Path, help="folder for the figures as JSON (map: and a plot)")
     add_source_arguments(parser)
@@ -65,6 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
         return bench_model.run(arguments)
     if arguments.what == "ros":
         return _run_ros(arguments)
+    if arguments.what == "memory":
+        from perception.cli.bench_memory import run_memory
+
+        return run_memory(arguments)
     from perception.cli.bench_operations import run_fuzz, run_operations
 
     if arguments.what == "fuzz-map":
@@ -99,7 +106,7 @@ def _run_ros(arguments: argparse.Namespace) -> int:
     # The middleware of one graph must not see what another left behind, so each is measured from a process of its own.
     with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for graph in wanted:
-            result = pool.apply(run_latency_bench, (graph, arguments.seconds, arguments.rate))
+            result = pool.apply(run_latency_bench, (graph, arguments.seconds or ROS_SECONDS, arguments.rate))
             print(summary(result), flush=True)
             parts = "; ".join(f"{name} {text}" for name, text in result.stages.items())
             stages.append(f"{graph}, ms p50, p95: {parts}")
