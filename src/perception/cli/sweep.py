@@ -9,7 +9,10 @@ from typing import Any
 
 SHOWN = (
     "segmentation.mean_iou",
+    "fusion.single.mean_iou",
     "fusion.fused.mean_iou",
+    "fusion.single.pixel_accuracy",
+    "fusion.fused.pixel_accuracy",
     "map.semantic.mean_iou",
     "map.occupancy.f1",
     "costmap.false_free_rate",
