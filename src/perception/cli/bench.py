@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +102,11 @@ def _run_ros(arguments: argparse.Namespace) -> int:
             raise InputError(f"--graph: expected one of {', '.join(GRAPHS)}, got {graph!r}")
     stages = []
     print(HEADING)
-    # The middleware of one graph must not see what another left behind, so each is measured from a process of its own.
-    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for graph in wanted:
-            result = pool.apply(run_latency_bench, (graph, arguments.seconds or ROS_SECONDS, arguments.rate))
-            print(summary(result), flush=True)
-            parts = "; ".join(f"{name} {text}" for name, text in result.stages.items())
-            stages.append(f"{graph}, ms p50, p95: {parts}")
+    for graph in wanted:
+        result = run_latency_bench(graph, arguments.seconds or ROS_SECONDS, arguments.rate)
+        print(summary(result), flush=True)
+        parts = "; ".join(f"{name} {text}" for name, text in result.stages.items())
+        stages.append(f"{graph}, ms p50, p95: {parts}")
     print("\n".join(["", *stages]))
     return 0
 

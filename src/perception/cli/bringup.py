@@ -60,18 +60,18 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--params-file: no file {path}")
     entries = nodes(arguments.single_process, arguments.detection, arguments.simulation)
     processes = ProcessGroup(arguments.respawn)
-    interrupted = signal.signal(signal.SIGTERM, _raise_interrupt)
+    interrupted = signal.signal(signal.SIGTERM, raise_interrupt)
     try:
         for entry in entries:
             processes.start(entry.name, node_command(entry, arguments))
         processes.start(LIFECYCLE_MANAGER.name, manager_command(entries, arguments))
-        ended, code = processes.wait()
+        name, code = processes.wait()
     except KeyboardInterrupt:
         return 0
     finally:
         processes.stop()
         signal.signal(signal.SIGTERM, interrupted)
-    raise PerceptionError(f"{ended} ended with code {code}; its own messages say why")
+    raise ended(name, code)
 
 
 def node_command(entry: NodeEntry, arguments: argparse.Namespace) -> list[str]:
@@ -109,10 +109,11 @@ class ProcessGroup:
 
     Args:
         respawn: start a process that ended again.
+        own_sessions: Ctrl-C reaches the processes through ``stop``, once; else they belong to this process's group.
     """
 
-    def __init__(self, respawn: bool = False) -> None:
-        self._respawn = respawn
+    def __init__(self, respawn: bool = False, own_sessions: bool = True) -> None:
+        self._respawn, self._own_sessions = respawn, own_sessions
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._commands: dict[str, list[str]] = {}
         self._ended: queue.SimpleQueue[tuple[str, subprocess.Popen[bytes]]] = queue.SimpleQueue()
@@ -124,12 +125,17 @@ class ProcessGroup:
             PerceptionError: it cannot be started.
         """
         try:
-            # In a session of its own: Ctrl-C reaches it through stop(), once.
-            process = subprocess.Popen(command, start_new_session=True, env=_environment())
+            process = subprocess.Popen(command, start_new_session=self._own_sessions, env=child_environment())
         except OSError as error:
             raise PerceptionError(f"{name}: cannot be started ({error.strerror})") from error
         self._processes[name], self._commands[name] = process, command
         threading.Thread(target=lambda: (process.wait(), self._ended.put((name, process))), daemon=True).start()
+
+    def check(self) -> None:
+        """Raise PerceptionError when a process has ended; does not wait."""
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                raise ended(name, process.returncode)
 
     def wait(self) -> tuple[str, int]:
         """Name and exit code of the first process that ends for good."""
@@ -155,7 +161,12 @@ class ProcessGroup:
                     continue
 
 
-def _environment() -> dict[str, str]:
+def ended(name: str, code: int) -> PerceptionError:
+    """What to raise when a node ends by itself."""
+    return PerceptionError(f"{name} ended with code {code}; its own messages say why")
+
+
+def child_environment() -> dict[str, str]:
     """Children find this package even where it is only on this process's path, and share memory for images."""
     path = [entry for entry in sys.path if entry]
     return {**os.environ, **shared_memory_profile(), "PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
@@ -168,5 +179,6 @@ def _pair(option: str, text: str) -> tuple[str, str]:
     return source, target
 
 
-def _raise_interrupt(*_: Any) -> None:
+def raise_interrupt(*_: Any) -> None:
+    """A signal's handler: what Ctrl-C does."""
     raise KeyboardInterrupt
