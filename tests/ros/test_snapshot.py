@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,13 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("octomap_msgs", reason="needs the message packages of src/ros_msgs")
 
 import cv2
-from cloud_bench import EAGER, LABELS, Robot, box, floor_with_rug, scene
+from cloud_bench import EAGER, LABELS, Robot, box, floor_with_rug, labeled_cloud, scene
 from rclpy.qos import DurabilityPolicy
+from ros_bench import LATCHED
+from sensor_msgs.msg import PointCloud2
+from vision_msgs.msg import LabelInfo
 
+from perception.ros.conversions import label_set_to_label_info, labeled_cloud_to_point_cloud2
 from perception.ros.octomap_node import OctomapNode
 from perception.ros.snapshot import save_snapshot
 
@@ -44,6 +49,27 @@ def test_pictures_show_classes_costs_and_the_legend(bench, tmp_path):
             assert np.abs(shown - color).max(axis=1).min() <= 1, (name, picture)
     assert (25, 20, 30) in colors_in(tmp_path / "semantic_costmap.png"), "something is lethal"
     assert (25, 20, 30) in colors_in(tmp_path / "keepout_filter_mask.png")
+
+
+def test_labeled_points_have_the_colors_of_their_classes_where_somebody_tells_them(bench, tmp_path):
+    points, labels = scene(box("cabinet", 0.0, 0.0, 0.5, 0.5), box("chair", 1.0, 0.0))
+    labels[:10] = -1
+    cloud = replace(labeled_cloud(points, labels, 1), colors=np.full((len(points), 3), (255, 0, 255), np.uint8))
+    message = labeled_cloud_to_point_cloud2(cloud)
+    clouds = bench.node.create_publisher(PointCloud2, "labeled_points", 5)
+    tell = bench.node.create_publisher(LabelInfo, "label_info", LATCHED)
+    seen = []
+    for told in (False, True):
+        if told:
+            tell.publish(label_set_to_label_info(LABELS, "", 0))
+        folder = tmp_path / str(told)
+        save_snapshot(
+            bench.node, lambda: (clouds.publish(message), bench.executor.spin_once(timeout_sec=0.05)), folder, 1.0
+        )
+        seen.append(colors_in(folder / "labeled_points.png"))
+    assert (255, 0, 255) in seen[0] and LABELS["chair"].color not in seen[0]
+    assert {LABELS["cabinet"].color, LABELS["chair"].color, (150, 150, 150)} <= seen[1]
+    assert (255, 0, 255) not in seen[1]
 
 
 def test_rviz_shows_every_map_topic_with_a_profile_that_matches(bench):
