@@ -7,6 +7,7 @@ Source: MCAP format specification, https://mcap.dev/spec.
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 from collections import Counter
@@ -208,7 +209,7 @@ class RecoveredMcap:
     def _header(self) -> tuple[int, int]:
         data = self._file.read(9)
         if len(data) < 9:
-            raise _BreakError(f"cut off after {self._file.tell()} bytes")
+            raise self._cut_off()
         kind, size = data[0], struct.unpack_from("<Q", data, 1)[0]
         if size > MAX_RECORD_BYTES:
             raise _BreakError(f"damaged at byte {self._file.tell() - 9}")
@@ -217,8 +218,12 @@ class RecoveredMcap:
     def _take(self, size: int) -> bytes:
         data = self._file.read(size)
         if len(data) < size:
-            raise _BreakError(f"cut off after {self._file.tell()} bytes")
+            raise self._cut_off()
         return data
+
+    def _cut_off(self) -> _BreakError:
+        # Not where the file was read: what was skipped may lie behind its end.
+        return _BreakError(f"cut off after {os.fstat(self._file.fileno()).st_size} bytes")
 
     def _skip(self, size: int) -> None:
         # Seeking past the end succeeds, so the last byte is read to see that it is there.
