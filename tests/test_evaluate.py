@@ -156,7 +156,7 @@ def renamed(frames, names):
         yield replace(frame, labels=replace(frame.labels, label_set=LabelSet("mine", classes)))
 
 
-def test_truth_of_other_classes_is_reported_and_mapped_by_a_file(tmp_path):
+def test_truth_of_other_classes_is_reported_and_mapped_by_a_file(tmp_path, capsys):
     write_bag(tmp_path / "room", renamed(synthetic_room_frames(5, 80, 60), {"floor": "ground", "wall": "plaster"}))
     command = ["evaluate", str(tmp_path / "room"), *MODEL, "--held-out", "0"]
     assert main([*command, "--output", str(tmp_path / "a")]) == 0
@@ -164,6 +164,11 @@ def test_truth_of_other_classes_is_reported_and_mapped_by_a_file(tmp_path):
     assert {"ground", "plaster"} <= set(summary["truth"]["unmapped_truth"])
     assert "floor" in summary["truth"]["unmapped_network"]
     assert summary["segmentation"]["pixel_accuracy"] == 0.0
+    true = np.concatenate([frame.labels.labels.ravel() for frame in synthetic_room_frames(5, 80, 60)])
+    plaster = float((true == LabelSet.load("ade20k32")["wall"].id).mean())
+    assert summary["truth"]["unmapped_shares"]["plaster"] == pytest.approx(plaster)
+    printed = capsys.readouterr().out
+    assert f"plaster {plaster:.1%}" in printed and "classes of the map that the truth lacks" in printed
     (tmp_path / "classes.yaml").write_text("truth: {ground: floor, plaster: wall}\n")
     assert main([*command, "--class-map", str(tmp_path / "classes.yaml"), "--output", str(tmp_path / "b")]) == 0
     summary = load_run(tmp_path / "b").summary

@@ -12,6 +12,7 @@ from typing import Any
 from perception.cli.replay import add_source_arguments, source_options
 from perception.config import load_config
 from perception.errors import InputError, PerceptionError
+from perception.evaluation.class_mapping import mapping_notes
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -129,17 +130,21 @@ def _evaluate(source: Path, output: Path, config: Any, options: Any) -> dict[str
 def print_summary(summary: dict[str, Any]) -> None:
     """The headline numbers, and what could not be scored."""
     source = summary["source"]
-    print(f"{summary['name']}: {source['frames']} frames, {source['recording_seconds']:.1f} s recorded")
-    for reason, count in source["dropped"].items():
-        print(f"  dropped: {count} × {reason}")
+    frames = f"{source['frames']} frame{'s' if source['frames'] != 1 else ''}"
+    print(f"{summary['name']}: {frames}, {source['recording_seconds']:.1f} s recorded")
+    for title in ("dropped", "warnings"):
+        for reason, count in source[title].items():
+            detail = source["details"].get(reason)
+            # What broke off is told in the note.
+            if detail != source["note"] or not detail:
+                print(f"  {title.removesuffix('s')}: {count} × {reason}{f' ({detail})' if detail else ''}")
     if source["note"]:
         print(f"  {source['note']}")
     for scalar in summary["scalars"].values():
         value = scalar["value"]
         number = f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4g}"
         print(f"  {scalar['title']:45} {number} {scalar['unit']}")
-    unmapped = summary["truth"]["unmapped_truth"]
-    if unmapped:
-        print(f"  true classes that the map lacks, not counted: {', '.join(unmapped)}")
+    for line in mapping_notes(summary["truth"]):
+        print(f"  {line}")
     for sentence in summary["not_scored"]:
         print(f"  not scored: {sentence}")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,28 @@ class ClassMapping:
     def scored_ids(self, labels: NDArray[np.integer]) -> NDArray[np.int32]:
         """The classes as which labels of the map are scored; −1 where there is none."""
         return _look_up(self.predicted, labels)
+
+
+def mapping_notes(truth: Mapping[str, Any]) -> list[str]:
+    """Sentences about classes without a counterpart.
+
+    Args:
+        truth: what ``summary.json`` says under ``truth``.
+    """
+    lines = []
+    missing, shares = truth.get("unmapped_truth") or [], truth.get("unmapped_shares") or {}
+    if shares:
+        seen = sorted(shares.items(), key=lambda item: -item[1])
+        listed = ", ".join(f"{name} {share:.1%}" for name, share in seen)
+        lines.append(
+            f"not counted, {sum(shares.values()):.1%} of the true pixels, whose classes the map lacks: {listed}"
+        )
+    elif missing:
+        lines.append(f"true classes that the map lacks: {', '.join(missing)}")
+    if truth.get("unmapped_network"):
+        names = ", ".join(truth["unmapped_network"])
+        lines.append(f"classes of the map that the truth lacks, wrong wherever they are said: {names}")
+    return lines
 
 
 def _look_up(table: NDArray[np.int32], labels: NDArray[np.integer]) -> NDArray[np.int32]:

@@ -94,6 +94,9 @@ class RunScores:
         self._held_out = HeldOutScans(config.octomap, options.held_out_every) if options.held_out_every else None
         self._worst = WorstFrames(options.worst)
         self._with_truth, self._given = 0, given
+        # Of the truth's own classes, since those that nothing stands for are in no other count.
+        self._truth_set = truth_set
+        self._true_pixels = np.zeros(truth_set.num_classes if truth_set else 0, np.int64)
 
     def add(self, index: int, result: Any) -> dict[str, float | None]:
         """Score a frame: its number and its FrameResult, whose frame carries the true labels.
@@ -111,7 +114,10 @@ class RunScores:
         row["confidence"] = float(labels.confidence[labeled].mean()) if labeled.any() else None
         truth, predicted = None, labels.labels
         if self._mapping is not None and result.frame.labels is not None:
-            truth = self._mapping.true_ids(result.frame.labels.labels)
+            own = result.frame.labels.labels
+            inside = own[(own >= 0) & (own < len(self._true_pixels))]
+            self._true_pixels += np.bincount(inside, minlength=len(self._true_pixels))
+            truth = self._mapping.true_ids(own)
             predicted = self._mapping.scored_ids(labels.labels)
             row |= self._compare(result, truth, predicted)
         self._worst.add(index, result, truth, predicted, (row["pixel_accuracy"], row["mean_iou"]))
@@ -157,11 +163,19 @@ class RunScores:
     def truth(self) -> dict[str, Any]:
         """How the classes of the truth and of the map were matched."""
         mapping = self._mapping or self._voxel_mapping
+        unmapped = mapping.unmapped_truth if mapping else []
+        pixels = (
+            {label.name: int(self._true_pixels[label.id]) for label in self._truth_set.classes}
+            if self._truth_set
+            else {}
+        )
+        total = sum(pixels.values())
         return {
             "labels": self._with_truth > 0,
             "frames": self._with_truth,
             "class_map": mapping.pairs if mapping else {},
-            "unmapped_truth": mapping.unmapped_truth if mapping else [],
+            "unmapped_truth": unmapped,
+            "unmapped_shares": {name: pixels[name] / total for name in unmapped if pixels.get(name)},
             "unmapped_network": mapping.unmapped_predicted if mapping else [],
         }
 

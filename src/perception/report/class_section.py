@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.errors import InputError
+from perception.evaluation.class_mapping import mapping_notes
 from perception.evaluation.pictures import UNLABELED_COLOR
 from perception.evaluation.run_folder import CONFUSION
 from perception.report.page import text
@@ -63,12 +64,7 @@ def _by_name(entries: Sequence[dict[str, Any]] | None) -> dict[str, dict[str, An
 
 
 def _mapping_notes(summary: dict[str, Any]) -> str:
-    truth = summary.get("truth") or {}
-    lines = []
-    for key, whose in (("unmapped_truth", "truth"), ("unmapped_network", "network")):
-        if truth.get(key):
-            lines.append(f"Classes of the {whose} without a counterpart: {', '.join(map(str, truth[key]))}.")
-    return sentences(lines)
+    return sentences([f"{line[0].upper()}{line[1:]}." for line in mapping_notes(summary.get("truth") or {})])
 
 
 def _confusion(run: ReportRun, colors: dict[str, Any]) -> str:
