@@ -107,6 +107,10 @@ def _stream(role: str, stream: Stream, view: GraphView) -> Iterator[Finding]:
         return
     if stream.publishers > 1:
         yield warning(role, f"{stream.publishers} publishers of {stream.name}", "frames of several cameras get mixed")
+    if stream.bad_stamp:
+        yield error(role, f"{stream.name}: {stream.bad_stamp}", "have the driver set it: the nodes drop such messages")
+    if stream.last is None and stream.bad_stamp:
+        return
     if stream.last is None:
         advice = "is the driver working? ros2 topic hz says the same without us; look at discovery and the firewall"
         yield error(role, f"no message on {stream.name} in {view.seconds:.0f} s", advice)

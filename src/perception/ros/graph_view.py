@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from perception.errors import InputError
 from perception.geometry import PinholeCamera
+from perception.ros.clock import clock_to_ns
 from perception.ros.conversions import camera_info_to_camera, stamp_to_ns
 from perception.ros.qos import sensor_qos
 from perception.ros.transforms import TransformListener
@@ -44,6 +46,7 @@ class Stream:
         last: the last message.
         camera: intrinsics of the last camera_info, or None.
         problem: why the last camera_info makes no sense; empty when it does.
+        bad_stamp: why a stamp makes no sense; empty when all did.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Stream:
     last: Any = None
     camera: PinholeCamera | None = None
     problem: str = ""
+    bad_stamp: str = ""
 
 
 @dataclass
@@ -129,7 +133,9 @@ class Observer:
     def _spin(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and self._node.context.ok():
-            self._executor.spin_once(timeout_sec=left)
+            # A stamp that is none: of a stream it is told, of transforms and /clock there will be others.
+            with suppress(InputError):
+                self._executor.spin_once(timeout_sec=left)
 
     def _read_graph(self) -> None:
         view, node = self._view, self._node
@@ -182,10 +188,14 @@ class Observer:
         return self._node.get_clock().now().nanoseconds if self._clock_ns is None else self._clock_ns
 
     def _on_clock(self, message: Any) -> None:
-        self._clock_ns = stamp_to_ns(message.clock)
+        self._clock_ns = clock_to_ns(message)
 
     def _on_message(self, stream: Stream, message: Any) -> None:
-        stamp_ns = stamp_to_ns(message.header.stamp)
+        try:
+            stamp_ns = stamp_to_ns(message.header.stamp)
+        except InputError as error:
+            stream.bad_stamp = str(error)
+            return
         stream.stamps_ns.append(stamp_ns)
         stream.ages_s.append((self._now_ns() - stamp_ns) / 1e9)
         stream.last = message

@@ -17,6 +17,7 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from perception.ros import bond
+from perception.ros.clock import guard_clock
 from perception.ros.node import run_node
 
 PERIOD_S = 0.25
@@ -62,6 +63,7 @@ class LifecycleManager(Node):
 
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("lifecycle_manager_perception", **node_arguments)
+        guard_clock(self, lambda sentence: self.get_logger().warning(sentence, throttle_duration_sec=1.0))
         names = self.declare_parameter(
             "node_names", ["pipeline_node"], ParameterDescriptor(description="Nodes to manage, in order of bring-up")
         ).value

@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold, TimeJump  # pyright: ignore[reportPrivateImportUsage]
-from rclpy.duration import Duration
+from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportUsage]
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
@@ -24,6 +23,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from perception.errors import InputError, PerceptionError
 from perception.ros import bond
+from perception.ros.clock import guard_clock, watch_jumps
 from perception.ros.diagnostics import Activity, Diagnostics
 from perception.ros.parameters import NodeParameters, ParameterSpec, parameter_specs
 from perception.ros.qos import latched_qos as latched_qos
@@ -63,6 +63,7 @@ class PerceptionNode(LifecycleNode):
     def __init__(self, name: str, **node_arguments: Any) -> None:
         Node.__init__(self, name, **node_arguments)
         self.statistics = Statistics()
+        guard_clock(self, lambda sentence: self.statistics.dropped("malformed", sentence))
         self.worker: FrameWorker | None = None
         self._further_workers: list[FrameWorker] = []
         self.transforms = WatchedTransforms(self._wake_worker)
@@ -84,7 +85,9 @@ class PerceptionNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
         self._diagnostics = Diagnostics(self, self.statistics, self._activity, self._all_details)
-        self._watch_clock()
+        self._jump_handle = watch_jumps(
+            self, lambda back_s: self.clear_buffers(f"the clock jumped back by {back_s:.3f} s")
+        )
 
     @property
     def end_timeout_s(self) -> float:
@@ -371,19 +374,6 @@ class PerceptionNode(LifecycleNode):
                 worker.timeout_s = self.get_parameter("transform_timeout").value  # pyright: ignore[reportAttributeAccessIssue]
         if self._configured:
             self.parameters_changed(names)  # pyright: ignore[reportArgumentType]
-
-    def _watch_clock(self) -> None:
-        back = JumpThreshold(
-            min_forward=None,
-            min_backward=Duration(nanoseconds=-1),
-            on_clock_change=True,  # type: ignore[arg-type]
-        )
-        self._jump_handle = self.get_clock().create_jump_callback(back, post_callback=self._on_jump)
-
-    def _on_jump(self, jump: TimeJump) -> None:
-        if jump.clock_change in (ClockChange.ROS_TIME_ACTIVATED, ClockChange.ROS_TIME_DEACTIVATED):
-            return
-        self.clear_buffers(f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.3f} s")
 
     def clear_buffers(self, why: str) -> None:
         """Forget waiting frames and moving transforms; the map stays."""
