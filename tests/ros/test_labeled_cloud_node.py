@@ -59,6 +59,25 @@ def test_labels_two_seconds_behind_their_images_are_no_jump_of_the_clock(bench, 
     assert stamps(clouds) == [frame.stamp_ns for frame in frames[:6]]
 
 
+def test_labels_that_come_after_their_depth_is_forgotten_are_dropped_with_the_parameter_to_change(bench, frames):
+    node = bench.add(LabeledCloudNode, label_set="ade20k32", sync_queue_size=3, use_color=False)
+    bench.activate(node)
+    topics = publishers(bench, "camera_info", "depth", "labels", "label_confidence")
+    received = node.statistics.snapshot
+    for number, frame in enumerate(frames[:8]):
+        topics["camera_info"].publish(camera_info(frame))
+        topics["depth"].publish(depth_message(frame))
+        bench.spin_until(lambda count=number + 1: received().received.get("depth", 0) >= count)
+    send_labels(topics, frames[0])
+    send_labels(topics, frames[7])
+    bench.spin_until(lambda: received().processed == 1)
+    assert received().drops == {"sync": 1}
+    assert received().details["sync"] == (
+        "labels found no label_confidence, depth within 0.02 s (sync_tolerance) among the last 3 of each "
+        "(sync_queue_size)"
+    )
+
+
 def test_without_colors_the_image_is_not_waited_for(bench, frames):
     node = bench.add(LabeledCloudNode, label_set="ade20k32", use_color=False)
     bench.activate(node)

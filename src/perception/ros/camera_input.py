@@ -110,6 +110,10 @@ class CameraInput:
         self._needed = names[:1] if config.depth_registered else names
         self._newest_ns: dict[str, int] = {}
         self._sync = Synchronizer(streams, tolerance_ns, config.sync_queue_size, self._drop)
+        self._no_partner = (
+            f"{streams[0]} found no {', '.join(streams[1:])} within {tolerance_ns / 1e9:g} s (sync_tolerance) among "
+            f"the last {config.sync_queue_size} of each (sync_queue_size)"
+        )
         transports = {"image": config.image_transport, "depth": config.depth_transport}
         for stream in streams:
             self._subscribe(stream, transports.get(stream, "raw"))
@@ -213,7 +217,7 @@ class CameraInput:
         )
 
     def _drop(self, reason: str, detail: str = "") -> None:
-        self._node.statistics.dropped(reason, detail, self._name)
+        self._node.statistics.dropped(reason, detail or (self._no_partner if reason == "sync" else ""), self._name)
 
 
 def _newest(infos: dict[int, Any], wanted: bool) -> Any:
