@@ -280,5 +280,5 @@ def test_detector_on_a_bag_is_timed_and_its_missing_truth_is_said(bag, tmp_path)
     summary = load_run(tmp_path).summary
     assert summary["detection"] is None
     assert any(
-        sentence.startswith("detection: true objects are read from folders") for sentence in summary["not_scored"]
+        sentence.startswith("detection: expected true objects in one topic") for sentence in summary["not_scored"]
     )

@@ -47,8 +47,14 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--held-out", type=int, default=5, metavar="N", help="keep every n-th scan out and predict it; 0: none"
     )
-    group.add_argument("--detector", metavar="NAME", help="score this detector, too (folders with true objects)")
-    group.add_argument("--objects", type=Path, help="true objects as COCO JSON; default: *.instance.png of the folder")
+    group.add_argument("--detector", metavar="NAME", help="score this detector, too (recordings with true objects)")
+    group.add_argument(
+        "--objects",
+        type=Path,
+        metavar="FILE|/TOPIC",
+        help="true objects: COCO JSON for a folder (default: its *.instance.png), a topic of vision_msgs/"
+        "Detection2DArray for a bag (default: …/ground_truth/detections)",
+    )
     group.add_argument("--object-map", type=Path, help="YAML file: which true object is which class of the detector")
     group.add_argument("--worst", type=int, default=6, metavar="N", help="pictures of so many worst frames")
 

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perception.config import DetectionConfig
+from perception.config import CloudConfig, DetectionConfig
 from perception.errors import InputError
-from perception.evaluation.detection import DetectionScores
-from perception.evaluation.true_objects import ReadObjects, object_reader
-from perception.sources import Source
+from perception.evaluation.class_mapping import ClassMapping
+from perception.evaluation.detection import DetectionScores, TrueObjects
+from perception.evaluation.true_objects import bag_object_reader, object_reader
+from perception.sources import Source, is_bag
 from perception.types import Frame
 
 MIN_SCORE = 0.001
@@ -25,7 +27,8 @@ class DetectionOptions:
 
     Attributes:
         model: name of the detector, as ``detection.model``.
-        annotations: COCO's instances (JSON), matched by names of files; None takes the folder's instance images.
+        annotations: COCO's instances (JSON), matched by names of files; of a bag a topic of
+            vision_msgs/Detection2DArray. None takes the folder's instance images, or ``…/ground_truth/detections``.
         class_map: file that says which true class is which of the detector's; None matches by name.
     """
 
@@ -39,7 +42,7 @@ class DetectionRun:
 
     Args:
         source: the recording.
-        path: its folder.
+        path: its folder or file.
         options: which detector, and against what.
 
     Raises:
@@ -53,18 +56,32 @@ class DetectionRun:
         self._detector = detector_from_config(DetectionConfig(model=options.model, score_threshold=MIN_SCORE))
         self._detector.warm_up()
         self._scores = DetectionScores(self._detector.label_set)
-        self._read: ReadObjects | None = None
+        self._read: Callable[[Frame], TrueObjects | None] | None = None
         self._reason, self._pairs, self._unmapped, self._unread = "", {}, [], 0
-        if not hasattr(source, "color_file"):
-            self._reason = "true objects are read from folders of images, this is a bag"
-            return
         try:
-            self._read, mapping = object_reader(path, options.annotations, self._detector.label_set, options.class_map)
+            self._read, mapping = self._reader(path, options)
             self._pairs, self._unmapped = mapping.pairs, mapping.unmapped_truth
         except InputError as error:
             if options.annotations is not None or options.class_map is not None:
                 raise
             self._reason = str(error)
+
+    def _reader(
+        self, path: Path, options: DetectionOptions
+    ) -> tuple[Callable[[Frame], TrueObjects | None], ClassMapping]:
+        """How to find the true objects of a frame."""
+        label_set = self._detector.label_set
+        if is_bag(path):
+            topic = str(options.annotations or "")
+            at_stamp, mapping = bag_object_reader(path, topic, label_set, options.class_map, CloudConfig.sync_tolerance)
+            return lambda frame: at_stamp(frame.stamp_ns), mapping
+        of_file, mapping = object_reader(path, options.annotations, label_set, options.class_map)
+
+        def of_frame(frame: Frame) -> TrueObjects | None:
+            color = self._source.color_file(frame.stamp_ns)  # pyright: ignore[reportAttributeAccessIssue]
+            return None if color is None else of_file(color)
+
+        return of_frame, mapping
 
     def add(self, frame: Frame) -> float:
         """Find the objects of a frame and note them; returns how long the detector took, milliseconds."""
@@ -73,9 +90,8 @@ class DetectionRun:
         took = 1e3 * (time.perf_counter() - start)
         if self._read is None:
             return took
-        color = self._source.color_file(frame.stamp_ns)  # pyright: ignore[reportAttributeAccessIssue]
         try:
-            truth = None if color is None else self._read(color)
+            truth = self._read(frame)
         except InputError as error:
             self._reason, truth = str(error), None
         if truth is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The objects that are truly in the images of a folder: from COCO annotations, or from images of instance ids."""
+"""The objects that are truly in the images of a recording: from COCO annotations, images of instance ids, or a bag."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from perception.evaluation.coco_file import open_coco
 from perception.evaluation.detection import TrueObjects
 from perception.image_codec import MAX_PIXELS
 from perception.labels import LabelClass, LabelSet, distinct_color
+from perception.sources.recorded_objects import read_objects
 
 NO_INSTANCE = 65535
 INSTANCE_NAMES = "instances.json"
@@ -26,6 +27,8 @@ MAX_FILE_BYTES = 1 << 30
 
 ReadObjects = Callable[[Path], TrueObjects | None]
 """The true objects of a color image's file; None where nobody knows them."""
+ObjectsAt = Callable[[int], TrueObjects | None]
+"""The true objects of the image of a stamp, nanoseconds; None where nobody knows them."""
 
 
 def object_reader(
@@ -46,6 +49,39 @@ def object_reader(
     if annotations is not None:
         return _coco_reader(annotations, label_set, class_map)
     return _instance_reader(folder, label_set, class_map)
+
+
+def bag_object_reader(
+    path: Path, topic: str, label_set: LabelSet, class_map: Path | None, tolerance_s: float = 0.0
+) -> tuple[ObjectsAt, ClassMapping]:
+    """How to find the true objects of a bag's images, and how their classes match the detector's.
+
+    Args:
+        path: the bag.
+        topic: of vision_msgs/Detection2DArray; empty takes the one that ends in ``ground_truth/detections``.
+        label_set: the detector's; its names are the ``class_id`` of the objects.
+        class_map: mapping file, see :meth:`ClassMapping.build`; None matches by name.
+        tolerance_s: largest difference between the stamps of an image and of its objects.
+
+    Raises:
+        InputError: no such topic, or a message of it is damaged.
+    """
+    recorded = read_objects(path, topic)
+    kinds = sorted({name for objects in recorded.values() for name in objects.names})
+    if not kinds:
+        raise InputError(f"true objects of {path.name}: expected at least one, got none in {len(recorded)} images")
+    mapping = ClassMapping.build(_named(kinds, "objects of the bag"), label_set, class_map)
+    stamps = np.array(sorted(recorded), np.int64)
+
+    def read(stamp_ns: int) -> TrueObjects | None:
+        nearest = int(stamps[np.abs(stamps - stamp_ns).argmin()])
+        if abs(nearest - stamp_ns) > tolerance_s * 1e9:
+            return None
+        objects = recorded[nearest]
+        labels = mapping.true_ids(np.array([kinds.index(name) for name in objects.names], np.int64))
+        return TrueObjects(objects.boxes[labels >= 0], labels[labels >= 0])
+
+    return read, mapping
 
 
 def _instance_reader(folder: Path, label_set: LabelSet, class_map: Path | None) -> tuple[ReadObjects, ClassMapping]:
