@@ -130,6 +130,26 @@ def test_input_size_is_an_option_and_labels_keep_the_size_of_the_image():
     assert segmenter(image).labels.shape == (90, 77)
 
 
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+def test_images_in_one_run_are_labeled_as_one_by_one(shared, backend):
+    pytest.importorskip(backend)
+    first, second = photographs(shared)[:2]
+    images = [first[:300, :400], second[:200, :333], first[100:]]
+    segmenter = create_segmenter("default", "cpu", backend=backend, input_size=(96, 128))
+    several = segmenter.predict_batch(images)
+    for image, found in zip(images, several, strict=True):
+        alone = segmenter(image)
+        assert found.labels.shape == image.shape[:2] and len(np.unique(alone.labels)) > 1
+        assert (found.labels == alone.labels).mean() > 0.9999
+        np.testing.assert_allclose(found.confidence, alone.confidence, atol=1e-4)
+
+
+def test_batch_names_the_image_that_is_wrong():
+    segmenter = create_segmenter("default", "cpu", input_size=(32, 32))
+    with pytest.raises(InputError, match=r"expected \(H, W, 3\) uint8 RGB, got \(5, 5\)"):
+        segmenter.predict_batch([np.zeros((5, 5, 3), np.uint8), np.zeros((5, 5), np.uint8)])
+
+
 def test_input_size_must_be_a_multiple_of_the_output_stride():
     with pytest.raises(InputError, match="multiples of 16, got 500x512"):
         create_segmenter("default", "cpu", input_size=(512, 500))

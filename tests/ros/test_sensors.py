@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from ros_bench import (
     Bench,
     Camera,
     camera_info,
+    color_message,
     depth_message,
     room_frames,
     stamps,
@@ -29,7 +31,7 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import LabelInfo
 
 from perception.config import OctomapConfig, PerceptionConfig, SegmentationConfig, SensorModelConfig
-from perception.errors import InputError
+from perception.errors import InputError, TransformError
 from perception.geometry import Transform
 from perception.mapping import SemanticOcTree
 from perception.models import create_segmenter
@@ -107,6 +109,65 @@ def test_two_cameras_share_network_and_map_and_each_has_its_own_origin_and_topic
     assert stamps(labels) == [sent[1].stamp_ns]
     assert node.statistics.snapshot().sources == {"front": {"processed": 1}, "rear": {"processed": 1}}
     assert node.details()["rear frames"] == "processed 1"
+
+
+class BatchNetwork:
+    """The toy network, which notes how many images it saw at once."""
+
+    def __init__(self, segmenter):
+        self.one, self.seen = segmenter, []
+        self.name, self.device, self.label_set = segmenter.name, segmenter.device, segmenter.label_set
+
+    def __call__(self, rgb):
+        self.seen.append(1)
+        return self.one(rgb)
+
+    def predict_batch(self, images):
+        self.seen.append(len(images))
+        return [self.one(rgb) for rgb in images]
+
+
+def frames_ready(node) -> int:
+    """Frames that wait for the worker with all their transforms known."""
+    count = 0
+    for _, frame in list(node.worker._pending):
+        with suppress(TransformError):
+            node.resolve(frame)
+            count += 1
+    return count
+
+
+def test_frames_of_two_cameras_that_wait_go_through_the_network_together_where_asked_for(bench, frames):
+    node = bench.add(PipelineNode, **EAGER, cameras="front, rear", batch_cameras=True)
+    network = node._segmenter = BatchNetwork(node._segmenter)
+    bench.activate(node)
+    sent = [replace(frames[0], labels=None, frame_id="front_eye"), replace(frames[3], labels=None, frame_id="rear_eye")]
+    cameras = [Camera(bench, name) for name in ("front", "rear")]
+    gate = threading.Event()
+    node.worker.post(lambda: gate.wait(60))
+    for camera, frame in zip(cameras, sent, strict=True):
+        camera.send(frame)
+    bench.spin_until(lambda: frames_ready(node) == 2)
+    gate.set()
+    wait_for(bench, node, 2)
+    assert network.seen == [2]
+    # Whoever came first is mapped first.
+    either = [offline(order) for order in (sent, sent[::-1])]
+    assert map_of(node) in [expected.tree.octomap_data(False, expected.label_set)[1] for expected in either]
+    gate.clear()
+    node.worker.post(lambda: gate.wait(60))
+    cameras[0].send(replace(frames[1], labels=None, frame_id="front_eye"))
+    rear, depth = replace(frames[4], labels=None, frame_id="rear_eye"), depth_message(frames[4])
+    depth.header.frame_id, depth.encoding = "rear_eye", "rgb8"
+    cameras[1].transforms.publish(transform_message(rear.map_T_camera, rear.frame_id, rear.stamp_ns))
+    cameras[1].info.publish(camera_info(rear))
+    cameras[1].image.publish(color_message(rear))
+    cameras[1].depth.publish(depth)
+    bench.spin_until(lambda: frames_ready(node) == 2)
+    gate.set()
+    wait_for(bench, node, 3)
+    bench.spin_until(lambda: node.statistics.snapshot().sources["rear"].get("encoding"))
+    assert network.seen == [2, 1], "the frame that can be labeled is, alone"
 
 
 def test_trouble_of_one_camera_is_told_with_its_name_and_the_other_goes_on(bench, frames):

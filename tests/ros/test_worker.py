@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import NamedTuple
 
 import pytest
 
@@ -178,3 +179,63 @@ def test_sources_take_turns_and_supersede_only_their_own_frames():
     assert worker.stop(5.0)
     assert done == [("front", 0), ("rear", 0), ("front", 3)]
     assert drops == [("superseded", "", "front")] * 2
+
+
+class Shot(NamedTuple):
+    """A frame of one of several cameras."""
+
+    source: str
+    number: int
+
+
+def test_newest_frames_of_all_sources_are_seen_together_before_each_is_processed():
+    log, drops, gate = [], [], threading.Event()
+    worker = FrameWorker(lambda frame: frame.number, lambda frame, needs: log.append(frame), lambda *d: drops.append(d))
+    worker.together = log.append
+    worker.post(lambda: gate.wait(10))
+    for shot in (Shot("front", 1), Shot("rear", 2), Shot("front", 3)):
+        worker.submit(shot)
+    gate.set()
+    wait_until(lambda: len(log) == 3)
+    worker.submit(Shot("rear", 4))
+    wait_until(lambda: len(log) == 4)
+    worker.stop()
+    both = [(Shot("front", 3), 3), (Shot("rear", 2), 2)]
+    assert sorted(log[0]) == both
+    assert sorted(log[1:3]) == [shot for shot, _ in both]
+    assert log[3] == Shot("rear", 4), "alone, so there is nothing to see together"
+    assert drops == [("superseded", "", "front")]
+
+
+def test_what_fails_together_is_processed_one_by_one_and_a_clock_jump_forgets_what_was_taken():
+    done, drops, gate, inside = [], [], threading.Event(), threading.Event()
+
+    def process(frame, needs):
+        inside.set()
+        gate.wait(10)
+        done.append(frame.source)
+
+    def together(frames):
+        raise ZeroDivisionError("a bug")
+
+    worker = FrameWorker(lambda frame: None, process, lambda *drop: drops.append(drop))
+    worker.together = together
+    hold = threading.Event()
+    worker.post(lambda: hold.wait(10))
+    for source in ("front", "rear"):
+        worker.submit(Shot(source, 0))
+    hold.set()
+    assert inside.wait(10)
+    assert worker.clear() == 1
+    gate.set()
+    wait_until(lambda: done)
+    worker.stop()
+    assert len(done) == 1
+    assert [drop[0] for drop in drops] == ["internal", "clock_jump"]
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)

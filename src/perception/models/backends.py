@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from perception.errors import InputError, MissingDependencyError
 from perception.models.base import require
-from perception.models.network import Run
+from perception.models.network import Run, RunBatch
 from perception.models.options import ModelOptions
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
@@ -94,11 +94,19 @@ def torch_device(device: str) -> Any:
 
 
 def torch_run(module: Any, forward: Callable[[Any], Any], device: str, options: ModelOptions | None = None) -> Run:
-    """Run a PyTorch module.
+    """Run a PyTorch module on one image; arguments as :func:`torch_run_batch`."""
+    run = torch_run_batch(module, forward, device, options)
+    return lambda image: run(image)[0]
+
+
+def torch_run_batch(
+    module: Any, forward: Callable[[Any], Any], device: str, options: ModelOptions | None = None
+) -> RunBatch:
+    """Run a PyTorch module on any number of images.
 
     Args:
         module: moved to the device and switched to evaluation here.
-        forward: its method that takes (1, 3, height, width) and gives (1, C, h, w).
+        forward: its method that takes (N, 3, height, width) and gives (N, C, h, w).
         device: as returned by :func:`choose_backend`.
         options: ``num_threads`` (PyTorch knows one number per process), ``precision`` and ``torch_mode``.
     """
@@ -113,12 +121,12 @@ def torch_run(module: Any, forward: Callable[[Any], Any], device: str, options: 
         forward = torch.compile(forward)
     rounds = options.precision == "bfloat16"
 
-    def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
         if place.type == "cpu":
             # Denormal numbers make some networks several times slower; the switch belongs to the calling thread.
             torch.set_flush_denormal(True)
         with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=rounds):
-            tensor = torch.from_numpy(image).to(place).contiguous(memory_format=layout)
-            return forward(tensor)[0].permute(1, 2, 0).float().cpu().numpy()
+            tensor = torch.from_numpy(images).to(place).contiguous(memory_format=layout)
+            return forward(tensor).permute(0, 2, 3, 1).float().cpu().numpy()
 
     return run

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
@@ -66,6 +67,12 @@ class Detector(Protocol):
     def warm_up(self) -> None:
         """Run once on a blank image."""
         ...
+
+
+def label_together(segmenter: Segmenter, images: Sequence[NDArray[np.uint8]]) -> list[LabelImage]:
+    """Label (H, W, 3) uint8 RGB images by the segmenter's ``predict_batch``, else one by one; errors as its call's."""
+    batch = getattr(segmenter, "predict_batch", None)
+    return [segmenter(rgb) for rgb in images] if batch is None else batch(images)
 
 
 def check_image(rgb: NDArray[Any]) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from perception.labels import LabelSet
 from perception.models import deeplab_layers
-from perception.models.backends import choose_backend, require_backend, torch_run
+from perception.models.backends import choose_backend, require_backend, torch_run_batch
 from perception.models.cards import shipped_card
-from perception.models.network import NetworkSegmenter, Run
+from perception.models.network import NetworkSegmenter, Run, RunBatch
 from perception.models.onnx_runtimes import open_onnx
 from perception.models.options import ModelOptions
 from perception.models.weights import check_arrays, find_weights, load_arrays
@@ -41,11 +41,14 @@ def build_deeplab_segmenter(options: ModelOptions, card_name: str = PUBLISHED) -
     arrays = load_deeplab_arrays(path, len(label_set))
     backend, device = choose_backend(options.backend, options.device, options.precision)
     require_backend(backend)
+    threads = options.num_threads
     if backend == "torch":
-        run = _torch(arrays, len(label_set), device, options)
-    else:
-        run = _onnx(arrays, len(label_set), card.input.size_for(512, 512), backend, device, options)
-    return NetworkSegmenter(card.name, device, label_set, card.input, run, "legacy", options.num_threads)
+        batch = _torch(arrays, len(label_set), device, options)
+        return NetworkSegmenter(
+            card.name, device, label_set, card.input, lambda image: batch(image)[0], "legacy", threads, batch
+        )
+    run = _onnx(arrays, len(label_set), card.input.size_for(512, 512), backend, device, options)
+    return NetworkSegmenter(card.name, device, label_set, card.input, run, "legacy", threads)
 
 
 def build_rooms_segmenter(options: ModelOptions) -> NetworkSegmenter:
@@ -60,12 +63,12 @@ def load_deeplab_arrays(path: Path, num_classes: int) -> dict[str, NDArray[Any]]
     return arrays
 
 
-def _torch(arrays: Arrays, num_classes: int, device: str, options: ModelOptions) -> Run:
+def _torch(arrays: Arrays, num_classes: int, device: str, options: ModelOptions) -> RunBatch:
     from perception.models.deeplab import DeepLabV3Plus
 
     module = DeepLabV3Plus(num_classes)
     module.load_arrays(arrays)
-    return torch_run(module, module.coarse_logits, device, options)
+    return torch_run_batch(module, module.coarse_logits, device, options)
 
 
 def _onnx(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from perception.errors import InputError
 from perception.labels import UNLABELED, LabelSet
-from perception.models.base import Segmenter
+from perception.models.base import Segmenter, label_together
 from perception.types import LabelImage
 
 
@@ -104,7 +105,13 @@ class MappedSegmenter:
 
     def __call__(self, rgb: NDArray[np.uint8]) -> LabelImage:
         """Label an (H, W, 3) uint8 RGB image; errors as the segmenter's."""
-        image = self._segmenter(rgb)
+        return self._mapped(self._segmenter(rgb))
+
+    def predict_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[LabelImage]:
+        """Label several images, at once where the segmenter can."""
+        return [self._mapped(image) for image in label_together(self._segmenter, images)]
+
+    def _mapped(self, image: LabelImage) -> LabelImage:
         if self._label_map is not None:
             image = self._label_map.apply(image)
         unsure = image.confidence < self._min_confidence

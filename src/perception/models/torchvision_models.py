@@ -11,7 +11,7 @@ import numpy as np
 
 from perception.errors import InputError
 from perception.labels import LabelSet
-from perception.models.backends import choose_backend, torch_run
+from perception.models.backends import choose_backend, torch_run_batch
 from perception.models.base import require
 from perception.models.cards import shipped_card
 from perception.models.network import NetworkSegmenter
@@ -44,9 +44,8 @@ def build_torchvision_segmenter(architecture: str, options: ModelOptions) -> Net
     arrays = load_arrays(path)
     check_arrays(arrays, {name: tuple(value.shape) for name, value in module.state_dict().items()}, str(path))
     module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
-    return NetworkSegmenter(
-        architecture, device, label_set, card.input, torch_run(module, _coarse(module), device, options)
-    )
+    batch = torch_run_batch(module, _coarse(module), device, options)
+    return NetworkSegmenter(architecture, device, label_set, card.input, lambda image: batch(image)[0], run_batch=batch)
 
 
 def _coarse(module: Any) -> Callable[[Any], Any]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -18,6 +19,7 @@ from perception.config import PerceptionConfig
 from perception.errors import InputError
 from perception.geometry import Transform
 from perception.labels import LabelSet
+from perception.models.base import label_together
 from perception.pipeline import PerceptionPipeline, create_segmenter_from, registered
 from perception.ros.camera_input import CameraInput, CameraMessages, camera_poses, decode_frame, topic_of
 from perception.ros.camera_labels import CameraLabels
@@ -57,6 +59,7 @@ class PipelineNode(SensorNode):
         self._cameras: dict[str, CameraInput] = {}
         self._depth_clouds: DepthClouds | None = None
         self._ground_due = 0.0
+        self._labeled: list[tuple[CameraMessages, Frame]] = []
         self._camera_labels = CameraLabels()
         self._cloud_label_age = 0.0
         super().__init__("pipeline_node", **node_arguments)
@@ -116,6 +119,7 @@ class PipelineNode(SensorNode):
         cameras = self.parameters.config("cameras")
         if cameras.label_source == "topic":
             self.listen_to_label_info()
+        worker.together = self._label_together if cameras.batch_cameras and self._segmenter is not None else None
         tolerance_ns = round(self.get_parameter("sync_tolerance").value * 1e9)  # pyright: ignore[reportOptionalOperand]
         make = partial(CameraInput, self, self._input, tolerance_ns, self._streams(), worker.submit)
         self._cameras = {name: make(name, clouds.submit) for name in self._clouds_out}
@@ -139,6 +143,7 @@ class PipelineNode(SensorNode):
         if self._depth_clouds is not None:
             self._depth_clouds.forget()
         self._camera_labels.forget()
+        self._labeled = []
 
     def resolve(self, frame: CameraMessages | CloudMessages) -> Any:
         """Where the sensor was."""
@@ -157,7 +162,8 @@ class PipelineNode(SensorNode):
         self.budget.admit(self.budget_config, frame.source, frame.stamp_ns, self.now_ns(), needs.map_T_camera)
         pipeline = self._pipeline()
         with pipeline.timer.measure("prepare"):
-            ready = self._prepare(frame, needs, pipeline.label_set)
+            labeled = next((ready for messages, ready in self._labeled if messages is frame), None)
+            ready = labeled or self._prepare(frame, needs, pipeline.label_set)
         with dropping("invalid"):
             with pipeline.timer.measure("segment"):
                 labels = pipeline.segment(ready)
@@ -175,6 +181,19 @@ class PipelineNode(SensorNode):
             publisher.publish(labeled_cloud_to_point_cloud2(cloud))
         self.budget.finish(self.budget_config, frame.source)
         self.done(frame.stamp_ns, frame.source)
+
+    def _label_together(self, frames: list[tuple[CameraMessages | CloudMessages, Any]]) -> None:
+        """Label what several cameras see in one run; frames that cannot be are left to their own turn to say why."""
+        pipeline, prepared = self._pipeline(), []
+        for frame, needs in frames:
+            if isinstance(frame, CameraMessages):
+                with suppress(InputError), pipeline.timer.measure("prepare"):
+                    prepared.append((frame, self._prepare(frame, needs, pipeline.label_set)))
+        with suppress(InputError), pipeline.timer.measure("segment"):
+            found = label_together(self._segmenter, [ready.color for _, ready in prepared])
+            self._labeled = [
+                (frame, replace(ready, labels=labels)) for (frame, ready), labels in zip(prepared, found, strict=True)
+            ]
 
     def _prepare(self, messages: CameraMessages, needs: CameraNeeds, label_set: LabelSet | None) -> Frame:
         """Decode a frame, bring depth and color onto one camera and take the robot's body out."""
@@ -225,7 +244,7 @@ class PipelineNode(SensorNode):
         """Free map and network."""
         super().teardown()
         self._camera_labels.forget()
-        self._segmenter, self._depth_clouds, self._cameras = None, None, {}
+        self._segmenter, self._depth_clouds, self._cameras, self._labeled = None, None, {}, []
 
     def details(self) -> Mapping[str, Any]:
         """What labels the images, the map, and the obstacle clouds."""

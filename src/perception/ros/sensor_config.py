@@ -23,6 +23,11 @@ class CamerasConfig(Checked):
     use_color: bool = param(
         True, "Take image even where no network needs it; it only colors labeled_points then and costs time"
     )
+    batch_cameras: bool = param(
+        False,
+        "Frames of several cameras that wait at the same time go through the network in one run, where it can "
+        "(PyTorch); on CPUs that gains nothing",
+    )
     cloud_label_age: float = param(
         0.0,
         "Points of clouds and scans take the label of the pixel that shows them, from images at most so much older or "

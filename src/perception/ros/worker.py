@@ -23,7 +23,9 @@ class FrameWorker:
     Frames wait here for their transforms, each for its own time, so transforms that are always late delay frames but
     lose none. There is no polling: the thread sleeps until a frame, a transform, a task or a deadline comes.
 
-    Frames with an attribute ``source`` supersede those of the same source only; sources take turns.
+    Frames with an attribute ``source`` supersede those of the same source only; sources take turns. Where ``together``
+    is set, the newest frames of all sources that are ready are taken at once: it is given all of them with what they
+    need, then each is processed.
 
     Args:
         resolve: gives what a frame needs, its transforms; raises TransformError as long as it has to wait. Must be
@@ -45,7 +47,10 @@ class FrameWorker:
         self.timeout_s = timeout_s
         self._resolve, self._process, self._dropped = resolve, process, dropped
         self._is_ending = is_ending
+        self.together: Callable[[list[tuple[Any, Any]]], None] | None = None
         self._pending: deque[tuple[float, Any]] = deque()
+        self._taken: deque[tuple[Any, Any]] = deque()
+        self._seen_together = False
         self._turns: dict[str, int] = {}
         self._tasks: deque[Task] = deque()
         self._condition = Condition()
@@ -87,8 +92,9 @@ class FrameWorker:
     def clear(self) -> int:
         """Forget waiting frames because time went back; returns how many there were."""
         with self._condition:
-            forgotten = [frame for _, frame in self._pending]
+            forgotten = [frame for _, frame in self._pending] + [frame for frame, _ in self._taken]
             self._pending.clear()
+            self._taken.clear()
         for frame in forgotten:
             self._dropped("clock_jump", "", source_of(frame))
         return len(forgotten)
@@ -98,6 +104,7 @@ class FrameWorker:
         with self._condition:
             self._running = False
             self._pending.clear()
+            self._taken.clear()
             self._tasks.clear()
             self._condition.notify()
         if self._thread is not current_thread():
@@ -118,16 +125,27 @@ class FrameWorker:
     def _next(self) -> tuple[Task, str] | None:
         if self._tasks:
             return self._tasks.popleft(), ""
-        ready = self._newest_ready()
-        if not ready:
+        if not self._taken and not self._take():
             return None
-        # The source that has waited longest for its turn.
-        source = min(ready, key=lambda name: self._turns.get(name, 0))
-        self._turns[source] = max(self._turns.values(), default=0) + 1
-        item, needs = ready[source]
-        self._pending = deque(other for other in self._pending if other is not item)
-        frame = item[1]
-        return lambda: self._process(frame, needs), source
+        together = self.together
+        if together is not None and len(self._taken) > 1 and not self._seen_together:
+            self._seen_together, frames = True, list(self._taken)
+            return lambda: together(frames), ""
+        frame, needs = self._taken.popleft()
+        return lambda: self._process(frame, needs), source_of(frame)
+
+    def _take(self) -> bool:
+        """Move the next frame, or all that may be seen together, out of the waiting ones; False where none is ready."""
+        ready = self._newest_ready()
+        # The source that has waited longest for its turn is first.
+        sources = sorted(ready, key=lambda name: self._turns.get(name, 0))[: None if self.together else 1]
+        for source in sources:
+            self._turns[source] = max(self._turns.values(), default=0) + 1
+            item, needs = ready[source]
+            self._pending = deque(other for other in self._pending if other is not item)
+            self._taken.append((item[1], needs))
+        self._seen_together = False
+        return bool(sources)
 
     def _newest_ready(self) -> dict[str, tuple[tuple[float, Any], Any]]:
         """For each source its newest frame whose needs are known; drops older ones and those that waited too long."""
