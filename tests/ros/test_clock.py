@@ -75,7 +75,7 @@ def test_node_passes_over_times_that_are_none_and_lives_through_far_ones(bench, 
     counts = node.statistics.snapshot()
     assert counts.drops["malformed"] == COUNT
     assert "stamp: expected" in counts.details["malformed"] or "/clock: expected" in counts.details["malformed"]
-    for _ in range(COUNT):
+    for _ in range(min(COUNT, 300)):
         seconds, nanoseconds = FAR[rng.integers(len(FAR))]
         take(node, clock_message(seconds, nanoseconds))
         assert node.now_ns() == seconds * 10**9 + nanoseconds
