@@ -128,18 +128,19 @@ def run_group(command: list[str], limit_s: float, what: str) -> int:
     Raises:
         PerceptionError: it took longer than the limit; names what.
     """
-    process = subprocess.Popen(command, start_new_session=True, env=child_environment())
     # Whoever ends this program with SIGTERM (timeout does) means all that it started.
     before = signal.signal(signal.SIGTERM, raise_interrupt)
     try:
-        return process.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        raise PerceptionError(
-            f"{what}: expected an end within {limit_s:.0f} s, so all its processes were ended"
-        ) from None
+        process = subprocess.Popen(command, start_new_session=True, env=child_environment())
+        try:
+            return process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            sentence = f"{what}: expected an end within {limit_s:.0f} s, so all its processes were ended"
+            raise PerceptionError(sentence) from None
+        finally:
+            _end_group(process)
     finally:
         signal.signal(signal.SIGTERM, before)
-        _end_group(process)
 
 
 def _end_group(leader: subprocess.Popen[bytes]) -> None:
