@@ -80,3 +80,24 @@ def test_run_folder_is_written_for_rerun(tmp_path):
     assert main(["view", str(run), "--save", str(tmp_path / "out" / "run.rrd")]) == 0
     found = entities(tmp_path / "out" / "run.rrd", tmp_path)
     assert {"/scores/pixel_accuracy", "/frames/overlay", "/world/costmap", "/world/octree/floor"} <= found
+
+
+def test_runs_of_known_cells_are_found_by_row():
+    from perception.report.rerun_log import known_runs
+
+    data = np.array([[-1, 0, 5, -1, 100], [-1, -1, -1, -1, -1], [0, 0, 0, 0, 0]], np.int8)
+    assert [values.tolist() for values in known_runs(data)] == [[0, 0, 2], [1, 4, 0], [3, 5, 5]]
+
+
+def test_path_of_a_long_run_stays_short_from_its_first_point_to_its_last(tmp_path, monkeypatch):
+    pytest.importorskip("rerun", reason="needs rerun-sdk (extra viewer)")
+    from perception.report.rerun_log import MAX_PATH, RerunLog
+
+    logged = []
+    monkeypatch.setattr(RerunLog, "_log_path", lambda self, path: logged.append(path))
+    with RerunLog("test", tmp_path / "run.rrd", None) as log:
+        for number in range(5 * MAX_PATH):
+            log.path_point(np.array([number, 0.0, 0.0]))
+    assert max(map(len, logged)) <= MAX_PATH + 1
+    assert logged[-1][0, 0] == 0 and logged[-1][-1, 0] == 5 * MAX_PATH - 1
+    assert set(np.diff(logged[-1][:-1, 0]).tolist()) == {8.0}

@@ -30,6 +30,8 @@ MAX_BOXES = 300_000
 """Of a map; finer maps are logged at half their resolution, and so on."""
 MAX_POINTS = 30_000
 """Of one frame's cloud; of more, evenly spread ones are logged."""
+MAX_PATH = 500
+"""Points of the camera's path, which is logged anew with every frame; of more, every second is given up."""
 MAP_EVERY = 10
 """Frames between two maps of a run that is followed."""
 JPEG_QUALITY = 80
@@ -68,6 +70,7 @@ class RerunLog:
         self._rerun = rerun = import_rerun()
         self._label_set = label_set
         self._path: list[NDArray[np.float64]] = []
+        self._places, self._path_step = 0, 1
         self._classes: set[int] = set()
         self._first_stamp: int | None = None
         self._finish: Callable[[], None] = lambda: None
@@ -179,8 +182,12 @@ class RerunLog:
 
     def path_point(self, position: NDArray[np.float64]) -> None:
         """Lengthen the camera's path."""
-        self._path.append(position)
-        self._log_path(np.asarray(self._path))
+        if self._places % self._path_step == 0:
+            self._path.append(position)
+        if len(self._path) > MAX_PATH:
+            self._path, self._path_step = self._path[::2], 2 * self._path_step
+        self._places += 1
+        self._log_path(np.asarray([*self._path, position]))
 
     def _log_path(self, path: NDArray[np.float64]) -> None:
         self._log("world/path", self._rerun.LineStrips3D([path], colors=[PATH_COLOR], radii=0.02))
@@ -220,18 +227,20 @@ class RerunLog:
         return float(tree.resolution * 2.0 ** (16 - depth))
 
     def costmap(self, grid: CostGrid, z: float = 0.0, name: str = "costmap") -> None:
-        """Log a costmap as a picture lying at a height, meters."""
+        """Log the known cells of a costmap as a picture lying at a height, meters."""
         height, width = grid.data.shape
-        if not height or not width:
+        rows, begin, end = known_runs(grid.data)
+        if not len(rows):
             return
-        colors = cost_table()[np.where(grid.data < 0, 101, grid.data)][::-1]
-        x, y = grid.origin
-        right, top = x + width * grid.resolution, y + height * grid.resolution
+        columns = np.stack([begin, end, end, begin], axis=1).ravel()
+        lines = np.stack([rows, rows, rows + 1, rows + 1], axis=1).ravel()
+        places = np.stack([columns, lines], axis=1) * grid.resolution + np.asarray(grid.origin)
+        corners = 4 * np.arange(len(rows))[:, None]
         mesh = self._rerun.Mesh3D(
-            vertex_positions=[[x, y, z], [right, y, z], [right, top, z], [x, top, z]],
-            triangle_indices=[[0, 1, 2], [0, 2, 3]],
-            vertex_texcoords=[[0, 1], [1, 1], [1, 0], [0, 0]],
-            albedo_texture=np.ascontiguousarray(colors),
+            vertex_positions=np.column_stack([places, np.full(len(places), z)]),
+            triangle_indices=np.vstack([corners + np.array(half) for half in ((0, 1, 2), (0, 2, 3))]),
+            vertex_texcoords=np.column_stack([columns / width, 1 - lines / height]),
+            albedo_texture=np.ascontiguousarray(cost_table()[np.maximum(grid.data, 0)][::-1]),
         )
         self._log(f"world/{name}", mesh)
 
@@ -304,5 +313,21 @@ class RerunLog:
             views.TimeSeriesView(origin="scores", name="scores"),
             views.TimeSeriesView(origin="memory", name="memory, MB"),
         )
-        scene = views.Spatial3DView(origin="world", name="map")
-        return views.Blueprint(views.Horizontal(scene, views.Vertical(images, curves), column_shares=[2, 1]))
+        # A costmap at the height of the floor would hide it, and depth says the same as the cloud.
+        scenes = views.Tabs(
+            views.Spatial3DView(
+                origin="world", name="map", contents=["+ /world/**", "- /world/costmap", "- /world/camera/depth"]
+            ),
+            views.Spatial3DView(
+                origin="world", name="costmap", contents=["+ /world/costmap", "+ /world/path", "+ /world/camera"]
+            ),
+        )
+        return views.Blueprint(views.Horizontal(scenes, views.Vertical(images, curves), column_shares=[2, 1]))
+
+
+def known_runs(data: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Row, first column and column behind the last, (R,) each, of the R runs of cells that are not negative."""
+    known = np.pad(data >= 0, ((0, 0), (1, 1))).astype(np.int8)
+    steps = np.diff(known, axis=1)
+    rows, begin = np.nonzero(steps == 1)
+    return rows, begin, np.nonzero(steps == -1)[1]
