@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ from perception.config import CloudConfig
 from perception.errors import InputError
 from perception.geometry import PinholeCamera
 from perception.labels import UNLABELED, LabelClass, LabelSet
-from perception.types import LabeledCloud, LabelImage
+from perception.types import DepthScan, LabeledCloud, LabelImage
 
 NO_MASK = np.zeros((0, 0), np.uint8)
 MAX_SLOPE = 1000.0
@@ -56,20 +58,72 @@ def label_cloud(
 
     Source: pinhole model, Hartley and Zisserman, Multiple View Geometry, ch. 6.
     """
-    from perception import cloud_kernels
+    if color is not None and (color.shape != (*depth.shape, 3) or color.dtype != np.uint8):
+        raise InputError(f"color: expected {(*depth.shape, 3)} uint8, got {color.shape} {color.dtype}")
+    scan = depth_scan(depth, camera, labels, config, min_confidence=min_confidence, no_return_range=no_return_range)
+    return lift(scan, color, stamp_ns, frame_id)
 
+
+def depth_scan(
+    depth: NDArray[np.floating],
+    camera: PinholeCamera,
+    labels: LabelImage | None = None,
+    config: CloudConfig | None = None,
+    *,
+    min_confidence: float = 0.0,
+    no_return_range: float = 0.0,
+) -> DepthScan:
+    """What :func:`label_cloud` lifts, before it is lifted: ``SemanticOcTree.insert_depth`` takes it as it is.
+
+    Args, errors: as :func:`label_cloud`.
+    """
     config = CloudConfig() if config is None else config
     depth = _checked_depth(depth, camera)
-    _check_same_size(labels, color, depth.shape)
-    moving = moving_mask(labels, min_confidence, config.moving_margin) if labels is not None else NO_MASK
-    points, pixels, clear, movers = cloud_kernels.lift_pixels(
+    ray_x, ray_y = _ray_tables(camera)
+    limited = config.max_range > 0
+    scan = DepthScan(
         depth,
-        *_ray_tables(camera),
-        moving,
-        _limits(config, no_return_range),
-        (config.stride, config.clear_no_return, config.clear_zero),
+        ray_x,
+        ray_y,
+        config.min_range,
+        config.max_range if limited else np.inf,
+        config.max_range if limited else max(no_return_range, 0.0),
+        config.stride,
+        config.clear_no_return,
+        config.clear_zero,
     )
-    ids, sure = _pick_labels(pixels, labels, depth, min_confidence, config)
+    if labels is None:
+        return scan
+    if labels.labels.shape != depth.shape:
+        raise InputError(f"labels: expected {depth.shape} as the depth, got {labels.labels.shape}")
+    ids, confidence = _plain(labels)
+    return replace(
+        scan,
+        moving=moving_mask(labels, min_confidence, config.moving_margin),
+        labels=ids,
+        confidence=confidence,
+        unsure=_unsure_mask(depth, config),
+        min_confidence=min_confidence,
+    )
+
+
+def lift(
+    scan: DepthScan,
+    color: NDArray[np.uint8] | None = None,
+    stamp_ns: int = 0,
+    frame_id: str = "camera_optical_frame",
+) -> LabeledCloud:
+    """The points of a scan; the arguments and the cloud are those of :func:`label_cloud`."""
+    from perception import cloud_kernels
+    from perception.depth_kernels import depth_rows, make_row_buffers
+
+    rows = depth_rows(scan)
+    points, pixels, clear, movers = cloud_kernels.lift_pixels(rows, make_row_buffers(len(rows.ray_x)))
+    if scan.labels.size:
+        least = np.float32(scan.min_confidence)
+        ids, sure = cloud_kernels.pick_labels(pixels, scan.labels, scan.confidence, scan.unsure, least)
+    else:
+        ids, sure = np.full(len(pixels), UNLABELED, np.int32), np.zeros(len(pixels), np.float32)
     colors = np.zeros((len(points), 3), np.uint8)
     if color is not None:
         colors = cloud_kernels.pick_colors(pixels, np.ascontiguousarray(color))
@@ -138,36 +192,14 @@ def _checked_depth(depth: NDArray[np.floating], camera: PinholeCamera) -> NDArra
     return np.ascontiguousarray(depth, np.float32)
 
 
-def _check_same_size(labels: LabelImage | None, color: NDArray[np.uint8] | None, shape: tuple[int, ...]) -> None:
-    if labels is not None and labels.labels.shape != shape:
-        raise InputError(f"labels: expected {shape} as the depth, got {labels.labels.shape}")
-    if color is not None and (color.shape != (*shape, 3) or color.dtype != np.uint8):
-        raise InputError(f"color: expected {(*shape, 3)} uint8, got {color.shape} {color.dtype}")
-
-
-def _limits(config: CloudConfig, no_return_range: float) -> NDArray[np.float32]:
-    farthest = config.max_range if config.max_range > 0 else np.inf
-    empty_length = config.max_range if config.max_range > 0 else max(no_return_range, 0.0)
-    return np.array([config.min_range, farthest, empty_length], np.float32)
-
-
 def _plain(labels: LabelImage) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Labels and confidence in the types that the kernels are compiled for."""
     return np.ascontiguousarray(labels.labels, np.int32), np.ascontiguousarray(labels.confidence, np.float32)
 
 
-def _pick_labels(
-    pixels: NDArray[np.int32],
-    labels: LabelImage | None,
-    depth: NDArray[np.float32],
-    min_confidence: float,
-    config: CloudConfig,
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    from perception import cloud_kernels
+def _unsure_mask(depth: NDArray[np.float32], config: CloudConfig) -> NDArray[np.uint8]:
+    from perception.cloud_kernels import far_side_of_edges
 
-    if labels is None:
-        return np.full(len(pixels), UNLABELED, np.int32), np.zeros(len(pixels), np.float32)
-    unsure = NO_MASK
-    if config.edge_threshold > 0 and config.edge_radius > 0:
-        unsure = cloud_kernels.far_side_of_edges(depth, config.edge_threshold, config.edge_radius)
-    return cloud_kernels.pick_labels(pixels, *_plain(labels), unsure, np.float32(min_confidence))
+    if config.edge_threshold <= 0 or config.edge_radius <= 0:
+        return NO_MASK
+    return far_side_of_edges(depth, config.edge_threshold, config.edge_radius)

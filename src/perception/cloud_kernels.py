@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from perception.depth_kernels import lift_row
 from perception.numba_cache import njit
 
 
@@ -86,59 +87,31 @@ def find_moving(labels, confidence, moves, least):
 
 
 @njit(cache=True, nogil=True)
-def lift_pixels(depth, ray_x, ray_y, moving, limits, flags):
+def lift_pixels(rows, buffers):
     """Turn pixels into points and ends of clearing rays in one pass over the image.
 
     Args:
-        depth: (H, W) float32, meters along the optical axis.
-        ray_x: (W,) float32, x of each column's ray at depth 1.
-        ray_y: (H,) float32, y of each row's ray at depth 1.
-        moving: (H, W) uint8, 1 on things that move, or (0, 0).
-        limits: (3,) float32: nearest range, farthest range (inf for none), length of rays without return
-            (0 drops them).
-        flags: (stride, no-return rays clear, zero depth clears).
+        rows: the image, see depth_kernels.DepthRows.
+        buffers: for its rows.
 
     Returns:
         points (N, 3) float32, pixels (N,) int32, clear points (M, 3) float32, moving points (P, 3) float32.
     """
-    height, width = depth.shape
-    stride, clear_infinite, clear_zero = flags
-    nearest, farthest, empty_length = limits[0], limits[1], limits[2]
-    has_moving = moving.size > 0
-    capacity = ((height + stride - 1) // stride) * ((width + stride - 1) // stride)
-    points = np.empty((capacity, 3), np.float32)
+    height, width = rows.depth.shape
+    capacity = ((height + rows.stride - 1) // rows.stride) * len(rows.ray_x)
+    points, clear = np.empty((capacity, 3), np.float32), np.empty((capacity, 3), np.float32)
+    movers = np.empty((capacity if rows.moving.size > 0 else 0, 3), np.float32)
     pixels = np.empty(capacity, np.int32)
-    clear = np.empty((capacity, 3), np.float32)
-    movers = np.empty((capacity if has_moving else 0, 3), np.float32)
     n = m = p = 0
-    for v in range(0, height, stride):
-        y = ray_y[v]
-        for u in range(0, width, stride):
-            x, z = ray_x[u], depth[v, u]
-            square = x * x + y * y + np.float32(1.0)
-            # Squares spare a root for every pixel.
-            square_range = z * z * square
-            if not (z > 0 and z < np.inf):
-                if empty_length > 0 and ((z == np.inf and clear_infinite) or (z == 0 and clear_zero)):
-                    _set_point(clear, m, x, y, empty_length / np.sqrt(square))
-                    m += 1
-            elif square_range > farthest * farthest:
-                _set_point(clear, m, x, y, farthest / np.sqrt(square))
-                m += 1
-            elif square_range >= nearest * nearest:
-                if has_moving and moving[v, u]:
-                    _set_point(movers, p, x, y, z)
-                    p += 1
-                else:
-                    _set_point(points, n, x, y, z)
-                    pixels[n] = v * width + u
-                    n += 1
+    for v in range(0, height, rows.stride):
+        found, empty, moved = lift_row(rows, v, buffers)
+        points[n : n + found] = buffers.points[:found]
+        for i in range(found):
+            pixels[n + i] = v * width + buffers.columns[i]
+        clear[m : m + empty] = buffers.clear[:empty]
+        movers[p : p + moved] = buffers.movers[:moved]
+        n, m, p = n + found, m + empty, p + moved
     return points[:n], pixels[:n], clear[:m], movers[:p]
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _set_point(points, place, x, y, z):
-    points[place, 0], points[place, 1], points[place, 2] = x * z, y * z, z
 
 
 @njit(cache=True, nogil=True)

@@ -5,7 +5,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.numba_cache import njit
+from perception.numba_cache import kernel, njit
+
+
+@kernel
+def transform_into(points, count, matrix, result, place):
+    """Transform the first ``count`` of (N, 3) float32 points by a (3, 4) or (4, 4) float32 matrix.
+
+    Args:
+        points: (N, 3) float32, contiguous.
+        count: how many.
+        matrix: its first three rows count.
+        result: (M, 3) float32, contiguous, another array.
+        place: row of the first one in the result.
+    """
+    # The matrix in registers: in memory, each store could change it, and the loop would not vectorize.
+    a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[0, 3]
+    e, f, g, h = matrix[1, 0], matrix[1, 1], matrix[1, 2], matrix[1, 3]
+    k, m, n, o = matrix[2, 0], matrix[2, 1], matrix[2, 2], matrix[2, 3]
+    given, to = points.reshape(-1), result.reshape(-1)
+    for i in range(count):
+        source, target = np.uint64(3) * np.uint64(i), np.uint64(3) * np.uint64(place + i)
+        x, y, z = given[source], given[source + np.uint64(1)], given[source + np.uint64(2)]
+        to[target] = a * x + b * y + c * z + d
+        to[target + np.uint64(1)] = e * x + f * y + g * z + h
+        to[target + np.uint64(2)] = k * x + m * y + n * z + o
 
 
 @njit("float32[:, ::1](float32[:, ::1], float32[:, ::1])", cache=True, nogil=True)
@@ -15,8 +39,5 @@ def transform_points(points, matrix):
     A library's matrix product starts threads for the three columns here and is many times slower on a busy machine.
     """
     result = np.empty((len(points), 3), np.float32)
-    for i in range(len(points)):
-        x, y, z = points[i, 0], points[i, 1], points[i, 2]
-        for row in range(3):
-            result[i, row] = matrix[row, 0] * x + matrix[row, 1] * y + matrix[row, 2] * z + matrix[row, 3]
+    transform_into(points, len(points), matrix, result, 0)
     return result

@@ -98,6 +98,12 @@ def decode_image(
     Raises:
         InputError: the encoding is not known, or the sizes contradict each other.
     """
+    image = _view_image(height, width, encoding, step, is_bigendian, data)
+    return np.require(image, image.dtype.newbyteorder("="), ["C", "W"])
+
+
+def _view_image(height: int, width: int, encoding: str, step: int, is_bigendian: bool | int, data: Any) -> NDArray[Any]:
+    """What :func:`decode_image` makes, of ``data`` itself where no conversion is needed."""
     if encoding not in LAYOUTS:
         raise InputError(f"image encoding: expected one of {', '.join(LAYOUTS)}, got {str(encoding)[:40]!r}")
     kind, channels = LAYOUTS[encoding]
@@ -109,8 +115,7 @@ def decode_image(
     image: NDArray[Any] = np.ndarray((height, width, channels), dtype, buffer, 0, strides)
     if encoding in _TO_RGB:
         return _convert_color(np.ascontiguousarray(image), encoding)
-    image = image[..., 0] if channels == 1 else image
-    return np.require(image, dtype.newbyteorder("="), ["C", "W"])
+    return image[..., 0] if channels == 1 else image
 
 
 def decode_color(
@@ -139,7 +144,8 @@ def decode_depth(
     """
     if encoding not in DEPTH_ENCODINGS:
         raise InputError(f"depth image: expected encoding 16UC1 (millimeters) or 32FC1 (meters), got {encoding!r}")
-    return to_meters(decode_image(height, width, encoding, step, is_bigendian, data))
+    # The change to meters makes an array of its own.
+    return to_meters(_view_image(height, width, encoding, step, is_bigendian, data))
 
 
 def decode_compressed(format: str, data: Any) -> NDArray[Any]:
@@ -234,11 +240,13 @@ def to_meters(depth: NDArray[Any]) -> NDArray[np.float32]:
 
     Source: REP 118.
     """
-    if depth.dtype == np.uint16:
-        return np.divide(depth, np.float32(1000), dtype=np.float32)
-    if depth.dtype != np.float32:
+    if depth.dtype.newbyteorder("=") == np.uint16:
+        meters = depth.astype(np.float32, order="C")
+        meters /= np.float32(1000)
+        return meters
+    if depth.dtype.newbyteorder("=") != np.float32:
         raise InputError(f"depth image: expected 16-bit millimeters or float32 meters, got {depth.dtype}")
-    meters = depth.copy()
+    meters = np.array(depth, np.float32, order="C")
     meters[(depth < 0) & (depth > -np.inf)] = np.nan
     return meters
 

@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 from perception.errors import InputError
-from perception.pipeline import FrameResult, PerceptionPipeline
+from perception.pipeline import FrameResult, PerceptionPipeline, SeenFrame
 from perception.types import Frame
 
 AHEAD = 3
@@ -42,8 +41,8 @@ def process_overlapped(
             yield _outcome(*pending.popleft())
 
 
-def _take_in(pipeline: PerceptionPipeline, seen: Future[Any]) -> FrameResult:
-    return pipeline.take_in(*seen.result())
+def _take_in(pipeline: PerceptionPipeline, seen: Future[SeenFrame]) -> FrameResult:
+    return pipeline.take_in(seen.result())
 
 
 def _outcome(frame: Frame, future: Future[FrameResult]) -> tuple[Frame, FrameResult | InputError]:

@@ -6,38 +6,53 @@ Live nodes and offline replay both run this; read :meth:`PerceptionPipeline.proc
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perception.cloud import label_cloud
+from perception.cloud import depth_scan, lift
 from perception.config import OctomapConfig, PerceptionConfig
 from perception.evaluation.timing import StageTimer
 from perception.geometry import Transform
 from perception.labels import LabelSet
 from perception.registration import rectify, register_depth
-from perception.types import CostGrid, Frame, LabeledCloud, LabelImage
+from perception.types import CostGrid, DepthScan, Frame, LabeledCloud, LabelImage
 
 if TYPE_CHECKING:
     from perception.mapping import InsertReport, SemanticOcTree
     from perception.models import Segmenter
 
 
-@dataclass(frozen=True, slots=True)
-class FrameResult:
-    """What came of one frame.
+@dataclass(frozen=True)
+class SeenFrame:
+    """What is known of a frame before the map takes it in.
 
     Attributes:
-        frame: the frame as it was used: rectified, depth registered to color.
+        frame: the frame as it is used: rectified, depth registered to color.
         labels: label image, or None when the map takes geometry only.
-        cloud: labeled points in the camera's optical frame.
-        report: what the octree counted when it took the cloud in.
+        scan: the depth image with what makes points of it.
     """
 
     frame: Frame
     labels: LabelImage | None
-    cloud: LabeledCloud
+    scan: DepthScan
+
+    @functools.cached_property
+    def cloud(self) -> LabeledCloud:
+        """Labeled points in the camera's optical frame; made when asked for, as the map does without."""
+        return lift(self.scan, self.frame.color, self.frame.stamp_ns, self.frame.frame_id)
+
+
+@dataclass(frozen=True)
+class FrameResult(SeenFrame):
+    """What came of one frame.
+
+    Attributes:
+        report: what the octree counted when it took the frame in.
+    """
+
     report: InsertReport
 
 
@@ -79,10 +94,10 @@ class PerceptionPipeline:
         Raises:
             InputError: the frame contradicts itself (sizes, unknown labels); the map is as before.
         """
-        return self.take_in(*self.see(frame))
+        return self.take_in(self.see(frame))
 
-    def see(self, frame: Frame) -> tuple[Frame, LabelImage | None, LabeledCloud]:
-        """The part of :meth:`process` that leaves the map alone: the registered frame, its labels, its cloud.
+    def see(self, frame: Frame) -> SeenFrame:
+        """The part of :meth:`process` that leaves the map alone: the registered frame, its labels, what to lift.
 
         A replay may see a frame while the map still takes in the one before; errors as :meth:`process`.
         """
@@ -91,16 +106,15 @@ class PerceptionPipeline:
         with self.timer.measure("segment"):
             labels = self.segment(frame)
         with self.timer.measure("cloud"):
-            cloud = self.lift(frame, labels)
-        return frame, labels, cloud
+            return self.scanned(frame, labels)
 
-    def take_in(self, frame: Frame, labels: LabelImage | None, cloud: LabeledCloud) -> FrameResult:
+    def take_in(self, seen: SeenFrame) -> FrameResult:
         """The other part of :meth:`process`: map and costmap take in what :meth:`see` saw."""
         with self.timer.measure("insert"):
-            report = self.insert(cloud, frame)
+            report = self.insert_seen(seen)
         with self.timer.measure("costmap"):
             self.projector.update()
-        return FrameResult(frame, labels, cloud, report)
+        return FrameResult(seen.frame, seen.labels, seen.scan, report)
 
     def segment(self, frame: Frame) -> LabelImage | None:
         """Labels of the frame: its own, else the network's; none for a map without classes.
@@ -115,22 +129,28 @@ class PerceptionPipeline:
             return frame.labels
         return self.segmenter(frame.color) if self.segmenter else None
 
-    def lift(self, frame: Frame, labels: LabelImage | None) -> LabeledCloud:
-        """Labeled points of a registered frame, in its optical frame."""
-        return label_cloud(
+    def scanned(self, frame: Frame, labels: LabelImage | None) -> SeenFrame:
+        """A registered frame with its labels, ready for the map."""
+        scan = depth_scan(
             frame.depth,
             frame.camera,
             labels,
-            frame.color,
             self.config.cloud,
             min_confidence=self.config.segmentation.min_confidence,
             no_return_range=max(self.config.octomap.sensor_model.max_range, 0.0),
-            stamp_ns=frame.stamp_ns,
-            frame_id=frame.frame_id,
         )
+        return SeenFrame(frame, labels, scan)
+
+    def lift(self, frame: Frame, labels: LabelImage | None) -> LabeledCloud:
+        """Labeled points of a registered frame, in its optical frame."""
+        return self.scanned(frame, labels).cloud
+
+    def insert_seen(self, seen: SeenFrame) -> InsertReport:
+        """Take a frame into the octree; the same as :meth:`insert` with its cloud, but faster."""
+        return self.tree.insert_depth(seen.scan, seen.frame.map_T_camera)
 
     def insert(self, cloud: LabeledCloud, frame: Frame) -> InsertReport:
-        """Take a cloud into the octree from where the camera stood."""
+        """Take a cloud, thinned or filtered, into the octree from where the camera stood."""
         map_T_camera = frame.map_T_camera
         return self.tree.insert_cloud(
             map_T_camera.apply(cloud.points),

@@ -213,6 +213,57 @@ class LabeledCloud:
 
 
 @dataclass(frozen=True, slots=True)
+class DepthScan:
+    """A depth image with all that makes points of it, as :func:`perception.cloud.depth_scan` makes it.
+
+    Attributes:
+        depth: (H, W) float32, meters along the optical axis; +inf, 0, NaN, −inf and negative ones are no points.
+        ray_x: (W,) float32, x of each column's ray at depth 1.
+        ray_y: (H,) float32, y of each row's ray at depth 1.
+        min_range: nearest distance of a point, meters.
+        max_range: farthest distance, meters; rays to what is farther clear up to there. inf for none.
+        empty_length: length of rays without return, meters; 0 drops them.
+        stride: every so many rows and columns.
+        clear_no_return: +inf clears.
+        clear_zero: 0 clears.
+        moving: (H, W) uint8, 1 on things that move, whose rays only clear; or (0, 0).
+        labels: (H, W) int32, −1 for none; or (0, 0).
+        confidence: (H, W) float32, with labels.
+        unsure: (H, W) uint8, nonzero where the label does not count; or (0, 0).
+        min_confidence: labels below it do not count.
+    """
+
+    depth: NDArray[np.float32]
+    ray_x: NDArray[np.float32]
+    ray_y: NDArray[np.float32]
+    min_range: float = 0.0
+    max_range: float = float("inf")
+    empty_length: float = 0.0
+    stride: int = 1
+    clear_no_return: bool = True
+    clear_zero: bool = False
+    moving: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+    labels: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0), np.int32))
+    confidence: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    unsure: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+    min_confidence: float = 0.0
+
+    def __post_init__(self) -> None:
+        height, width = self.depth.shape if self.depth.ndim == 2 else (-1, -1)
+        sizes = {"depth": (height, width), "ray_x": (width,), "ray_y": (height,)}
+        if self.labels.size or self.confidence.size:
+            sizes |= {"labels": (height, width), "confidence": (height, width)}
+        sizes |= {name: (height, width) for name in ("moving", "unsure") if getattr(self, name).size}
+        kinds = {"labels": np.int32, "moving": np.uint8, "unsure": np.uint8}
+        for name, size in sizes.items():
+            array, kind = getattr(self, name), np.dtype(kinds.get(name, np.float32))
+            if array.shape != size or array.dtype != kind or not array.flags.c_contiguous:
+                raise InputError(f"{name}: expected {size} {kind} in C order, got {array.shape} {array.dtype}")
+        if self.stride < 1:
+            raise InputError(f"stride: expected 1 or more, got {self.stride}")
+
+
+@dataclass(frozen=True, slots=True)
 class CostGrid:
     """A Nav2-style grid of raw costs.
 

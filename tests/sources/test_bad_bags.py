@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from perception.errors import InputError
 from perception.sources import SourceOptions, describe, open_source
 from perception.sources.bag_writer import BagLayout, BagWriter, write_bag
-from perception.sources.mcap_recovery import RecoveredMcap
+from perception.sources.mcap_file import McapFile
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bag_frames import CAMERA, SECOND, START, frame, frames
@@ -342,7 +342,7 @@ def test_a_damaged_chunk_in_the_middle_ends_the_reading_there_with_a_note(tmp_pa
     big = [replace(one, color=plain, depth=depth, camera=_big_camera()) for one in frames(8)]
     write_bag(tmp_path / "bag", big, BagLayout(compressed=True))
     file = tmp_path / "bag" / "bag.mcap"
-    recovered = RecoveredMcap(file)
+    recovered = McapFile(file)
     damage = recovered._stretches[4].offset + 100
     recovered.close()
     data = bytearray(file.read_bytes())
@@ -383,7 +383,7 @@ def test_an_odometry_topic_without_messages_is_refused(tmp_path):
 def test_mcap_without_chunks_and_out_of_order_is_read_whole(tmp_path):
     write_bag(tmp_path / "bag", frames(5))
     file = tmp_path / "bag" / "bag.mcap"
-    source = RecoveredMcap(file)
+    source = McapFile(file)
     assert source.note == "" and sum(source.counts.values()) == 26
     records = [record for stretch in source._stretches for record in source._records_of(stretch)]
     source.close()

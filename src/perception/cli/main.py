@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from perception import __version__
 from perception.errors import PerceptionError
+from perception.process import tune
 
 COMMANDS = {
     "demo": "replay a recorded sequence and show what comes out",
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parsed, run = _parse(arguments)
+    tune()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     if parsed.debug:
         logging.getLogger("perception").setLevel(logging.DEBUG)

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from perception.depth_kernels import depth_rows
 from perception.errors import InputError
+from perception.geometry import Transform
 from perception.mapping.fusion import MAX_CLASSES
-from perception.mapping.insertion import ScanCounts
+from perception.mapping.image_scan import PixelLabels
+from perception.mapping.insertion import CloudScan, ImageScan, ScanCounts
 from perception.mapping.keys import KEY_END, KEY_ORIGIN
+from perception.types import DepthScan
 
 _NO_RAY = "rays: expected finite origins and directions with a length, got others"
 
@@ -59,15 +63,6 @@ class InsertReport:
     def used(self) -> int:
         """Points that marked a voxel."""
         return self.points - self.dropped_not_finite - self.dropped_out_of_map - self.beyond_max_range
-
-
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """Points (N, 3) float32; labels (N,) int32 and confidence (N,) float32, or empty."""
-
-    points: NDArray[np.float32]
-    labels: NDArray[np.int32]
-    confidence: NDArray[np.float32]
 
 
 def log_odds(probability: float) -> np.float32:
@@ -159,14 +154,21 @@ def _normalize(ways: NDArray[np.float64], units: NDArray[np.float32]) -> NDArray
     return lengths
 
 
-def checked_cloud(points: ArrayLike, labels: ArrayLike | None, confidence: ArrayLike | None, num_classes: int) -> Cloud:
+def checked_cloud(
+    points: ArrayLike,
+    labels: ArrayLike | None,
+    confidence: ArrayLike | None,
+    clear_points: ArrayLike | None,
+    num_classes: int,
+) -> CloudScan:
     """The arrays of a scan in the types that the kernels take."""
     where = checked_points("points", points)
+    clear = checked_points("clear_points", () if clear_points is None else clear_points)
     none = np.empty(0, np.float32)
     if labels is None:
         if confidence is not None:
             raise InputError("confidence: expected labels with it, got none")
-        return Cloud(where, np.empty(0, np.int32), none)
+        return CloudScan(where, np.empty(0, np.int32), none, clear)
     if num_classes == 0:
         raise InputError("labels: expected a map with num_classes > 0, got one without classes")
     names = np.asarray(labels)
@@ -175,7 +177,7 @@ def checked_cloud(points: ArrayLike, labels: ArrayLike | None, confidence: Array
     sure = none if confidence is None else np.asarray(confidence)
     if confidence is not None and (sure.shape != names.shape or (sure.dtype.kind != "f" and sure.size)):
         raise InputError(f"confidence: expected {names.shape} floating, got {sure.shape} {sure.dtype}")
-    return Cloud(where, _narrowed(names), np.ascontiguousarray(sure, np.float32))
+    return CloudScan(where, _narrowed(names), np.ascontiguousarray(sure, np.float32), clear)
 
 
 def _narrowed(labels: NDArray) -> NDArray[np.int32]:
@@ -185,23 +187,25 @@ def _narrowed(labels: NDArray) -> NDArray[np.int32]:
     return np.where((labels >= -1) & (labels <= MAX_CLASSES), labels, -2).astype(np.int32)
 
 
-def make_report(
-    points: NDArray[np.float32],
-    clear: NDArray[np.float32],
-    scan: ScanCounts,
-    forgotten: int,
-) -> InsertReport:
+def checked_image(scan: DepthScan, map_T_camera: Transform, num_classes: int) -> ImageScan:
+    """A depth image as the kernels take it."""
+    if scan.labels.size and num_classes == 0:
+        raise InputError("labels: expected a map with num_classes > 0, got one without classes")
+    known = PixelLabels(scan.labels, scan.confidence, scan.unsure, np.float32(scan.min_confidence))
+    return ImageScan(depth_rows(scan), known, map_T_camera.matrix.astype(np.float32))
+
+
+def make_report(scan: ScanCounts, forgotten: int) -> InsertReport:
     """The report of a scan."""
-    not_finite = int((~np.isfinite(points).all(axis=1)).sum()) if scan.invalid else 0
     return InsertReport(
-        points=len(points),
-        dropped_not_finite=not_finite,
-        dropped_out_of_map=scan.invalid - not_finite,
+        points=scan.points,
+        dropped_not_finite=scan.not_finite,
+        dropped_out_of_map=scan.invalid - scan.not_finite,
         beyond_max_range=scan.beyond_range,
         unlabeled=scan.unlabeled,
         invalid_labels=scan.invalid_labels,
         invalid_confidences=scan.invalid_confidences,
-        clear_points=len(clear),
+        clear_points=scan.clear_points,
         clear_dropped=scan.clear_invalid,
         hits=scan.hits,
         bricks_touched=scan.touched,

@@ -10,12 +10,15 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.depth_kernels import DepthRows
 from perception.mapping import parts
 from perception.mapping import scan as scanning
+from perception.mapping.image_scan import CLEARS, PixelLabels, collect_image
 from perception.mapping.keys import KEY_END, KEY_ORIGIN, voxels_in
 from perception.mapping.rays import walk_clipped, walk_shares
 from perception.mapping.scan import Collector, Space
@@ -40,24 +43,50 @@ def range_limit(max_range: float) -> np.float32:
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
-    """One scan, checked, and how to insert it.
+class CloudScan:
+    """Points to insert, checked; map frame.
 
     Attributes:
-        points: (N, 3) float32, meters, map frame.
+        points: (N, 3) float32, meters.
         labels: (N,) int32, or empty.
         confidence: (N,) float32 or empty.
         clear: (M, 3) float32.
-        origin: (3,) float32.
-        origin_key: its voxel.
-        max_range: meters, negative for no limit.
-        rules: how to update voxels.
     """
 
     points: NDArray[np.float32]
     labels: NDArray[np.int32]
     confidence: NDArray[np.float32]
     clear: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScan:
+    """A depth image to insert, checked.
+
+    Attributes:
+        rows: the image.
+        known: its labels.
+        matrix: (4, 4) float32 map_T_camera.
+    """
+
+    rows: DepthRows
+    known: PixelLabels
+    matrix: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One scan, and how to insert it.
+
+    Attributes:
+        given: what the sensor saw.
+        origin: (3,) float32.
+        origin_key: its voxel.
+        max_range: meters, negative for no limit.
+        rules: how to update voxels.
+    """
+
+    given: CloudScan | ImageScan
     origin: NDArray[np.float32]
     origin_key: tuple[int, int, int]
     max_range: float
@@ -68,6 +97,9 @@ class Scan:
 class ScanCounts:
     """What became of a scan; see InsertReport for the meaning."""
 
+    points: int = 0
+    clear_points: int = 0
+    not_finite: int = 0
     beyond_range: int = 0
     unlabeled: int = 0
     invalid_labels: int = 0
@@ -119,27 +151,58 @@ class ScanInserter:
 
     def _collect(self, scan: Scan, counts: ScanCounts) -> NDArray[np.int64]:
         """Entries of the scan, into the workspace; returns (6,) their lowest and highest keys."""
-        workspace = self.workspace
-        half, clear_half = -(-len(scan.points) // 2), -(-len(scan.clear) // 2)
-        workspace.prepare_points(half + clear_half)
-        rest = (self.num_classes, 1.0 / self.resolution)
-        clouds = [(scan.points, scan.labels, scan.confidence, half, True)]
-        if len(scan.clear):
-            clouds.append((scan.clear, scan.labels[:0], scan.confidence[:0], clear_half, False))
-        first, second = workspace.collectors
-        for points, labels, confidence, middle, marks in clouds:
-            cloud = (points, labels, confidence)
-            run_both(
-                scanning.collect,
-                (*cloud, 0, middle, *rest, marks, workspace.entries, first),
-                (*cloud, middle, len(points), *rest, marks, workspace.entries, second),
-            )
+        if isinstance(scan.given, CloudScan):
+            self._collect_cloud(scan.given, counts)
+        else:
+            self._collect_image(scan.given, counts)
+        first, second = self.workspace.collectors
         used = first.used + second.used
         counts.invalid, counts.clear_invalid = int(used[scanning.INVALID]), int(used[scanning.CLEAR_INVALID])
         counts.unlabeled, counts.invalid_labels = int(used[scanning.UNLABELED]), int(used[scanning.INVALID_LABELS])
         counts.invalid_confidences = int(used[scanning.INVALID_CONFIDENCES])
         low, high = np.minimum(first.bounds, second.bounds)[:3], np.maximum(first.bounds, second.bounds)[3:]
         return np.concatenate([low, high])
+
+    def _collect_cloud(self, cloud: CloudScan, counts: ScanCounts) -> None:
+        half, clear_half = -(-len(cloud.points) // 2), -(-len(cloud.clear) // 2)
+        self.workspace.prepare_points(half + clear_half)
+        given = (cloud.points, cloud.labels, cloud.confidence)
+        self._collect_points((given, 0, half), (given, half, len(cloud.points)), True)
+        if len(cloud.clear):
+            ends = (cloud.clear, cloud.labels[:0], cloud.confidence[:0])
+            self._collect_points((ends, 0, clear_half), (ends, clear_half, len(cloud.clear)), False)
+        counts.points, counts.clear_points = len(cloud.points), len(cloud.clear)
+        if any(one.used[scanning.INVALID] for one in self.workspace.collectors):
+            counts.not_finite = int((~np.isfinite(cloud.points).all(axis=1)).sum())
+
+    def _collect_points(self, first: tuple[Any, int, int], second: tuple[Any, int, int], marks: bool) -> None:
+        """Points of either thread: the arrays, the first and behind the last."""
+        entries, rest = self.workspace.entries, (self.num_classes, 1.0 / self.resolution, marks)
+        mine, theirs = (
+            (*arrays, start, stop, *rest, entries, one)
+            for (arrays, start, stop), one in zip((first, second), self.workspace.collectors, strict=True)
+        )
+        run_both(scanning.collect, mine, theirs)
+
+    def _collect_image(self, image: ImageScan, counts: ScanCounts) -> None:
+        workspace, rows = self.workspace, image.rows
+        lines = -(-rows.depth.shape[0] // rows.stride)
+        middle, columns = -(-lines // 2) * rows.stride, len(rows.ray_x)
+        workspace.prepare_points(-(-lines // 2) * columns)
+        workspace.prepare_image(columns, -(-lines // 2) * columns)
+        rest = (self.num_classes, 1.0 / self.resolution, workspace.entries)
+        spans = ((0, middle), (middle, rows.depth.shape[0]))
+        first, second = (
+            (rows, image.known, image.matrix, *span, *rest, one, buffers)
+            for span, one, buffers in zip(spans, workspace.collectors, workspace.images, strict=True)
+        )
+        run_both(collect_image, first, second)
+        totals = np.sum([buffers.counts for buffers in workspace.images], axis=0)
+        counts.points, counts.clear_points, counts.not_finite = (int(count) for count in totals)
+        if counts.clear_points:
+            nothing = (np.empty(0, np.int32), np.empty(0, np.float32))
+            ends = [((one.clear, *nothing), 0, int(one.counts[CLEARS])) for one in workspace.images]
+            self._collect_points(ends[0], ends[1], False)
 
     def _insert_in_parts(self, scan: Scan, box: NDArray[np.int64], counts: ScanCounts) -> None:
         """Insert a scan whose box is too large for one window."""

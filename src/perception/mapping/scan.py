@@ -225,8 +225,8 @@ def _flush(entries, scratch):
 
 
 @kernel
-def collect(points, labels, confidences, start, stop, num_classes, inverse_resolution, marks, entries, scratch):
-    """Turn the points [start, stop) into entries, behind those that are there.
+def add_points(points, labels, confidences, start, stop, num_classes, inverse_resolution, marks, entries, scratch):
+    """Turn the points [start, stop) into runs in the thread's table; :func:`finish_points` makes entries of the table.
 
     Args:
         points: (N, 3) float32.
@@ -260,9 +260,21 @@ def collect(points, labels, confidences, start, stop, num_classes, inverse_resol
                 if count == 0:
                     continue
             _meet(code, count, total, entries, scratch)
+
+
+@kernel
+def finish_points(marks, entries, scratch):
+    """Make entries of what is in the table; no points of the kind ``marks`` follow."""
     _flush(entries, scratch)
     if marks:
         scratch.used[MARKING] = scratch.used[ENTRIES]
+
+
+@kernel
+def collect(points, labels, confidences, start, stop, num_classes, inverse_resolution, marks, entries, scratch):
+    """Turn the points [start, stop) into entries, behind those that are there; arguments as :func:`add_points`."""
+    add_points(points, labels, confidences, start, stop, num_classes, inverse_resolution, marks, entries, scratch)
+    finish_points(marks, entries, scratch)
 
 
 @inlined

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from perception.geometry import Transform
 from perception.mapping.lookup import SMALL
 from perception.mapping.octree import SemanticOcTree, SensorModel
+from perception.types import DepthScan
 
 
 def warm_up() -> None:
@@ -41,6 +43,10 @@ def warm_up_insertion() -> SemanticOcTree:
     tree = _empty_tree()
     points = np.random.default_rng(0).uniform(-4.0, 4.0, (64, 3)).astype(np.float32)
     tree.insert_cloud(points, (0, 0, 0), np.arange(64) % 3, np.full(64, 0.9, np.float32), points)
+    pixels, rays = np.ones((3, 4), np.float32), (np.zeros(4, np.float32), np.zeros(3, np.float32))
+    tree.insert_depth(
+        DepthScan(pixels, *rays, labels=np.ones((3, 4), np.int32), confidence=pixels), Transform.identity()
+    )
     return tree
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.mapping.image_scan import ImageBuffers, make_image_buffers
 from perception.mapping.lanes import LANES
 from perception.mapping.scan import (
     BLOCK,
@@ -55,11 +56,13 @@ class Workspace:
         collectors: for each thread what it takes to find entries and ends of rays.
         scratch: for each shard what updating bricks takes.
         lanes: for each thread the state of rays that are walked together.
+        images: for each thread what it takes to find the points of an image.
     """
 
     def __init__(self, num_classes: int) -> None:
         self.scratch = (make_scratch(num_classes), make_scratch(num_classes))
         self.lanes = tuple((np.zeros((6, LANES)), np.zeros((8, LANES), np.int64)) for _ in range(2))
+        self.images: tuple[ImageBuffers, ...] = ()
         self._make_window(0)
         self._make_entries(1)
 
@@ -69,6 +72,11 @@ class Workspace:
             self._make_entries(points + points // 4)
         for one in self.collectors:
             one.used[:] = 0
+
+    def prepare_image(self, columns: int, pixels: int) -> None:
+        """Have room for an image of which one thread takes so many pixels in rows of so many columns."""
+        if not self.images or len(self.images[0].points) < columns or len(self.images[0].clear) < pixels:
+            self.images = (make_image_buffers(columns, pixels), make_image_buffers(columns, pixels))
 
     def prepare_window(self, cells: int) -> None:
         """Have room for a window."""
@@ -97,7 +105,7 @@ class Workspace:
     def nbytes(self) -> int:
         """Memory in use."""
         arrays = [*self.cells, self.touched, self._seen, *self.heads, *self.entries]
-        for group in (*self.collectors, *self.scratch):
+        for group in (*self.collectors, *self.scratch, *self.images, *(one.row for one in self.images)):
             arrays += [array for array in group if isinstance(array, np.ndarray) and array is not self._seen]
         return sum(array.nbytes for array in arrays)
 

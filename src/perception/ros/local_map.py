@@ -112,14 +112,14 @@ class LocalMap:
 
     def take(
         self,
-        scan: SensorPoints | LabeledCloud,
+        make_scan: Callable[[], SensorPoints | LabeledCloud],
         config: LocalMapConfig,
         pipeline_config: PerceptionConfig,
         label_set: LabelSet | None,
         base_frame_id: str,
         full_period_s: float,
     ) -> None:
-        """Insert a scan and publish what is due."""
+        """Insert a scan, which is made only when somebody listens, and publish what is due."""
         now = monotonic()
         if not (config.enabled and self._is_wanted):
             if now > self._last_wanted + IDLE_S:
@@ -127,6 +127,7 @@ class LocalMap:
             return
         self._last_wanted = now
         self._prepare(config, pipeline_config, label_set)
+        scan = make_scan()
         try:
             sensor = self._node.transforms.lookup(config.frame_id, scan.frame_id, scan.stamp_ns)
         except TransformError as error:

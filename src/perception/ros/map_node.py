@@ -162,15 +162,13 @@ class MapNode(PerceptionNode):
             raise FrameDroppedError("map_jump", self._paused)
         return pipeline
 
-    def inserted(self, stamp_ns: int, scan: SensorPoints | LabeledCloud | None = None) -> None:
-        """A scan is in the map: publish what is due. ``scan``, in the sensor's frame, goes to the local map."""
+    def inserted(self, stamp_ns: int, scan: Callable[[], SensorPoints | LabeledCloud] | None = None) -> None:
+        """A scan is in the map: publish what is due. ``scan`` gives it in the sensor's frame, for the local map."""
         self._stamp_ns = stamp_ns
         self._outputs.changed()
         self._publish()
         pipeline = self.pipeline
         if scan is not None and pipeline is not None:
-            if self.palette is not None:
-                scan = replace(scan, labels=None, confidence=None)  # pyright: ignore[reportArgumentType]
             full_period_s = self._output.costmap_full_period
             base = self.base_frame_id
             self._local_map.take(scan, self._local, pipeline.config, pipeline.label_set, base, full_period_s)

@@ -169,16 +169,22 @@ class PipelineNode(SensorNode):
                 labels = pipeline.segment(ready)
             self._publish_labels(frame.source, ready, labels)
             with pipeline.timer.measure("cloud"):
-                cloud = self._thinned(pipeline.lift(ready, labels))
+                seen = pipeline.scanned(ready, labels)
+                thinned = self._thinned(seen.cloud) if self.budget_config.max_points else None
+
+        def cloud() -> LabeledCloud:
+            return seen.cloud if thinned is None else thinned
+
         with self.lock:
             pipeline = self.admit(frame.stamp_ns)
             with dropping("invalid"), pipeline.timer.measure("insert"):
-                self.count_points(pipeline.insert(cloud, ready))
+                report = pipeline.insert_seen(seen) if thinned is None else pipeline.insert(thinned, ready)
+                self.count_points(report)
             self.inserted(frame.stamp_ns, cloud)
             self._update_ground(pipeline)
         publisher = self._clouds_out[frame.source]
         if publisher.get_subscription_count():
-            publisher.publish(labeled_cloud_to_point_cloud2(cloud))
+            publisher.publish(labeled_cloud_to_point_cloud2(cloud()))
         self.budget.finish(self.budget_config, frame.source)
         self.done(frame.stamp_ns, frame.source)
 

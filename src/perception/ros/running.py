@@ -19,29 +19,12 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from perception.errors import PerceptionError
+from perception.process import tune
 
 RCLError = rclpy_implementation.RCLError
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 END_TIMEOUT_S = 4.0
 """How long the end of a node that does not say may take; launch files kill after ten seconds."""
-SWITCH_INTERVAL_S = 0.0005
-"""A thread that runs Python gives way after this; Python's own 5 ms are a sixth of a frame at 30 Hz."""
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
-"""Numbers of glibc's mallopt."""
-MALLOC_OPTIONS = {M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 256 << 20, M_TOP_PAD: 64 << 20, M_ARENA_MAX: 2}
-"""A frame needs the same megabytes as the one before. As glibc comes, it gives them back to the system in between, and
-every frame pays for thousands of page faults: more than half of its latency."""
-
-
-def keep_memory() -> bool:
-    """Let the process reuse the memory of its arrays; False where the C library is not glibc."""
-    import ctypes
-
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return all(mallopt(option, value) == 1 for option, value in MALLOC_OPTIONS.items())
 
 
 class Ending:
@@ -84,8 +67,7 @@ def run_node(node_class: Callable[[], Node], arguments: list[str] | None = None)
     # While the node loads there is nothing to save, and compilers do not like to be interrupted.
     for number in ENDING_SIGNALS:
         signal.signal(number, lambda *_: os._exit(0))
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    keep_memory()
+    tune()
     node, ending = None, None
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)

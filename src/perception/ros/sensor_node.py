@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,9 @@ class SensorNode(MapNode):
                 origin = needs.map_T_sensor.translation
                 report = pipeline.tree.insert_cloud(points, origin, scan.labels, scan.confidence, ends)
             self.count_points(report)
-            self.inserted(frame.stamp_ns, scan)
+            # Ids of a palette are colors: the local map has no such classes.
+            plain = {} if self.palette is None else {"labels": None, "confidence": None}
+            self.inserted(frame.stamp_ns, lambda: replace(scan, **plain))
         self.budget.finish(self.budget_config, frame.source)
         self.done(frame.stamp_ns, frame.source)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from perception.errors import InputError
 from perception.geometry import Transform
 from perception.sources.bag_messages import odometry_from, transform_from, transforms_from
-from perception.sources.bag_reader import BagReader
+from perception.sources.bag_reader import BagReader, Raw
 from perception.sources.bag_topics import ODOMETRY, TF, listing
 from perception.sources.base import SourceOptions
 from perception.sources.trajectory import read_extrinsics, read_tum
@@ -81,7 +81,7 @@ class BagPoses:
         if self._newest_ns > stamp_ns + CLOCK_RESET_NS:
             self._forget()
 
-    def take(self, topic: str, raw: bytes, report: Report) -> None:
+    def take(self, topic: str, raw: Raw, report: Report) -> None:
         """Take up a message of one of :attr:`topics`; what is wrong with it is reported, never raised."""
         if topic == self._odometry:
             try:
@@ -107,7 +107,7 @@ class BagPoses:
         """``target_T_source`` at a stamp; TransformError where it is not known."""
         return self._buffer.lookup(target, source, stamp_ns)
 
-    def _insert(self, topic: str, raw: bytes, static: bool, report: Report) -> None:
+    def _insert(self, topic: str, raw: Raw, static: bool, report: Report) -> None:
         try:
             entries = list(transforms_from(self._reader.decode(topic, raw)))
         except InputError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from perception.errors import InputError
-from perception.sources.mcap_recovery import RecoveredMcap
+from perception.sources.mcap_file import McapFile
 
 DEFINITIONS = {
     "octomap_msgs/msg/Octomap": ("std_msgs/Header header\nbool binary\nstring id\nfloat64 resolution\nint8[] data\n"),
@@ -37,6 +37,8 @@ DEFINITIONS = {
     ),
     "vision_msgs/msg/Detection2DArray": "std_msgs/Header header\nvision_msgs/Detection2D[] detections\n",
 }
+
+Raw = bytes | memoryview
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +97,11 @@ class BagReader:
 
     def messages(
         self, topics: Collection[str], start_ns: int | None = None, stop_ns: int | None = None
-    ) -> Iterator[tuple[str, int, bytes]]:
-        """Topic, log time and raw data, in the order of log time (within a broken file, of the file)."""
+    ) -> Iterator[tuple[str, int, Raw]]:
+        """Topic, log time and raw data, in the order of log time (within a broken file, of the file).
+
+        Data may be a view of a large piece of the file: keep what is decoded, or a copy.
+        """
         for part in self._parts:
             if (start_ns is not None and part.end_ns < start_ns) or (stop_ns is not None and part.start_ns >= stop_ns):
                 continue
@@ -112,7 +117,7 @@ class BagReader:
         for topic in topics:
             message = next(self.messages([topic]), None)
             if message is not None:
-                found[topic] = message[2]
+                found[topic] = bytes(message[2])
         return found
 
     def first_message(self, topic: str) -> Any:
@@ -122,7 +127,7 @@ class BagReader:
             raise InputError(f"{topic}: expected a message, the topic has none")
         return self.decode(topic, raw)
 
-    def decode(self, topic: str, raw: bytes) -> Any:
+    def decode(self, topic: str, raw: Raw) -> Any:
         """A message as an object with the fields of its type.
 
         Raises:
@@ -149,7 +154,7 @@ class BagReader:
                     raise InputError(f"{self._path}: cannot be read as a bag ({_first_line(error)})") from error
                 self._add_note(f"metadata.yaml does not fit its files ({_first_line(error)})")
             else:
-                if not part.needs_order:
+                if not part.is_plain_mcap:
                     self._parts = [part]
                     return
                 part.close()
@@ -162,14 +167,14 @@ class BagReader:
         except Exception as error:
             trouble = f"{path.name}: {_first_line(error)}"
         else:
-            if not part.needs_order:
+            if not part.is_plain_mcap:
                 self._parts.append(part)
                 return
             part.close()
             trouble = ""
         if path.suffix == ".mcap":
             try:
-                recovered = _RecoveredPart(path)
+                recovered = _McapPart(path)
             except InputError as error:
                 trouble = str(error)
             else:
@@ -210,16 +215,13 @@ class _RosbagPart:
         self.start_ns, self.end_ns = self._reader.start_time, self._reader.end_time - 1
 
     @property
-    def needs_order(self) -> bool:
-        """True for MCAP files without an index: rosbags gives up at their first message that is out of order."""
-        if self.storage != "mcap" or self._reader.compression_mode == "message":
-            return False
-        storage = self._reader.storage
-        return not all(part.chunks for part in getattr(storage, "storages", [storage]))
+    def is_plain_mcap(self) -> bool:
+        """True for MCAP files that are not packed as a whole or message by message."""
+        return self.storage == "mcap" and self._reader.compression_mode not in ("file", "message")
 
     def messages(
         self, topics: Collection[str], start_ns: int | None, stop_ns: int | None
-    ) -> Iterator[tuple[str, int, bytes]]:
+    ) -> Iterator[tuple[str, int, Raw]]:
         chosen = [connection for connection in self._connections if connection.topic in topics]
         if chosen:
             for connection, log_ns, raw in self._reader.messages(chosen, start_ns, stop_ns):
@@ -229,24 +231,24 @@ class _RosbagPart:
         self._reader.close()
 
 
-class _RecoveredPart:
-    """A broken MCAP file."""
+class _McapPart:
+    """An MCAP file, whole or broken."""
 
     storage = "mcap"
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
-        self._file = RecoveredMcap(path)
+        self._file = McapFile(path)
         self.note = self._file.note
         self.counts: dict[tuple[str, str], int] = defaultdict(int)
-        for channel, count in self._file.counts.items():
-            if channel in self._file.topics:
-                self.counts[self._file.topics[channel]] += count
+        if self._file.counts:
+            for channel, topic in self._file.topics.items():
+                self.counts[topic] += self._file.counts[channel]
         self.start_ns, self.end_ns = self._file.start_ns, self._file.end_ns
 
     def messages(
         self, topics: Collection[str], start_ns: int | None, stop_ns: int | None
-    ) -> Iterator[tuple[str, int, bytes]]:
+    ) -> Iterator[tuple[str, int, Raw]]:
         names = {channel: name for channel, (name, _) in self._file.topics.items() if name in topics}
         for channel, log_ns, raw in self._file.messages(names, start_ns or 0, stop_ns):
             yield names[channel], log_ns, raw
@@ -255,7 +257,7 @@ class _RecoveredPart:
         self._file.close()
 
 
-_Part = _RosbagPart | _RecoveredPart
+_Part = _RosbagPart | _McapPart
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from perception.sources.bag_messages import (
     stamp_of,
 )
 from perception.sources.bag_poses import CLOCK_RESET_NS, BagPoses
-from perception.sources.bag_reader import BagReader
+from perception.sources.bag_reader import BagReader, Raw
 from perception.sources.bag_sync import Bundle, Synchronizer
 from perception.sources.bag_topics import choose_topics, is_rectified
 from perception.sources.base import Source, SourceOptions
@@ -129,7 +129,7 @@ class BagSource(Source):
         names = [topics.color, topics.depth, topics.labels, topics.camera_info, topics.depth_camera_info]
         return [name for name in dict.fromkeys([*names, *self._poses.topics]) if name]
 
-    def _take(self, topic: str, log_ns: int, raw: bytes) -> None:
+    def _take(self, topic: str, log_ns: int, raw: Raw) -> None:
         """Sort one message in where it belongs."""
         if topic in self._poses.topics:
             self._poses.take(topic, raw, self._warn)
@@ -140,7 +140,7 @@ class BagSource(Source):
             if kind != "color" or self._stop_ns is None or log_ns < self._stop_ns:
                 self._take_image(kind, topic, log_ns, raw)
 
-    def _take_image(self, kind: str, topic: str, log_ns: int, raw: bytes) -> None:
+    def _take_image(self, kind: str, topic: str, log_ns: int, raw: Raw) -> None:
         report = self._drop if kind == "color" else self._warn
         try:
             message = self._reader.decode(topic, raw)
@@ -169,7 +169,7 @@ class BagSource(Source):
             history.clear()
             history.extend([newest] if newest else [])
 
-    def _take_camera(self, topic: str, raw: bytes) -> None:
+    def _take_camera(self, topic: str, raw: Raw) -> None:
         """Note intrinsics and since when they hold; they are decoded again only when they change."""
         # The first 12 bytes are the encapsulation and the stamp, which changes with every message.
         history = self._cameras.setdefault(topic, deque(maxlen=MAX_CAMERA_CHANGES))
@@ -178,7 +178,7 @@ class BagSource(Source):
         rectified = is_rectified(self.topics.color if topic == self.topics.camera_info else self.topics.depth)
         try:
             info = self._reader.decode(topic, raw)
-            history.append(_Camera(stamp_of(info.header), raw[12:], camera_from(info, rectified)))
+            history.append(_Camera(stamp_of(info.header), bytes(raw[12:]), camera_from(info, rectified)))
         except InputError as error:
             self._warn("bad_camera_info", error)
 

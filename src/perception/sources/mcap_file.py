@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read an MCAP file that has no index or ends in the middle, record by record up to the break.
+"""Read an MCAP file, whole, without an index, or cut off in the middle, record by record up to the break.
 
-A recorder that was killed leaves such files; readers that start from the index at the end refuse them.
+A recorder that was killed leaves files that readers refuse which start from the index at the end. And images are large:
+messages are views of their chunk, where a general reader copies each three times.
 Source: MCAP format specification, https://mcap.dev/spec.
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
 import struct
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -53,8 +57,8 @@ class _Stretch:
     channels: set[int]
 
 
-class RecoveredMcap:
-    """The whole records at the beginning of an MCAP file.
+class McapFile:
+    """The whole records of an MCAP file, up to where it breaks off if it does.
 
     Args:
         path: the file; it is scanned once, message data is skipped where an index of the chunk allows it.
@@ -97,18 +101,43 @@ class RecoveredMcap:
 
     def messages(
         self, channels: Collection[int], start_ns: int = 0, stop_ns: int | None = None
-    ) -> Iterator[tuple[int, int, bytes]]:
-        """Channel id, log time and data of messages in file order, log time in [start, stop)."""
+    ) -> Iterator[tuple[int, int, memoryview]]:
+        """Channel id, log time and data of messages with a log time in [start, stop).
+
+        In the order of log time, and of the file where that is equal; in a file that is cut off, of the file.
+        """
         wanted, stop = set(channels), stop_ns if stop_ns is not None else 1 << 63
-        for stretch in self._stretches:
-            if stretch.end_ns < start_ns or stretch.start_ns >= stop or not (stretch.channels & wanted):
-                continue
-            for kind, body in self._records_of(stretch):
-                if kind != MESSAGE or len(body) < _MESSAGE_HEADER.size:
-                    continue
+        chosen = [
+            stretch
+            for stretch in self._stretches
+            if start_ns <= stretch.end_ns and stretch.start_ns < stop and stretch.channels & wanted
+        ]
+        if self.note:
+            for stretch in chosen:
+                for log_ns, _, channel, body in self._messages_of(stretch, wanted, start_ns, stop):
+                    yield channel, log_ns, body
+            return
+        chosen.sort(key=lambda stretch: stretch.start_ns)
+        waiting: list[tuple[int, int, int, memoryview]] = []
+        for stretch, after in itertools.zip_longest(chosen, chosen[1:]):
+            waiting += self._messages_of(stretch, wanted, start_ns, stop)
+            waiting.sort(key=lambda message: message[:2])
+            until = len(waiting)
+            if after is not None:
+                until = bisect.bisect_left(waiting, after.start_ns, key=lambda message: message[0])
+            for log_ns, _, channel, body in waiting[:until]:
+                yield channel, log_ns, body
+            del waiting[:until]
+
+    def _messages_of(
+        self, stretch: _Stretch, wanted: set[int], start_ns: int, stop_ns: int
+    ) -> Iterator[tuple[int, int, int, memoryview]]:
+        """Log time, place in the file, channel and data."""
+        for number, (kind, body) in enumerate(self._records_of(stretch)):
+            if kind == MESSAGE and len(body) >= _MESSAGE_HEADER.size:
                 channel, _, log_ns, _ = _MESSAGE_HEADER.unpack_from(body)
-                if channel in wanted and start_ns <= log_ns < stop:
-                    yield channel, log_ns, bytes(body[_MESSAGE_HEADER.size :])
+                if channel in wanted and start_ns <= log_ns < stop_ns:
+                    yield log_ns, stretch.offset + number, channel, body[_MESSAGE_HEADER.size :]
 
     def _scan(self) -> None:
         """List chunks, channels and counts; raise _BreakError where the whole records end."""
@@ -232,7 +261,7 @@ class RecoveredMcap:
             self._take(1)
 
 
-def _split_records(data: bytes, offset: int) -> Iterator[tuple[int, memoryview]]:
+def _split_records(data: bytes | memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
     """Kind and body of each record of a chunk that began at ``offset``."""
     records, position = memoryview(data), 0
     while position + 9 <= len(records):
@@ -244,12 +273,12 @@ def _split_records(data: bytes, offset: int) -> Iterator[tuple[int, memoryview]]
         position += size
 
 
-def _unpack_chunk(body: bytes, offset: int) -> bytes:
-    """The records of a chunk, decompressed to at most the size that it states."""
+def _unpack_chunk(body: bytes, offset: int) -> bytes | memoryview:
+    """The records of a chunk, decompressed to at most the size that it states; its checksum must fit if it has one."""
     try:
-        _, _, size, _ = _CHUNK_HEADER.unpack_from(body)
+        _, _, size, checksum = _CHUNK_HEADER.unpack_from(body)
         compression, position = _text(memoryview(body), _CHUNK_HEADER.size)
-        data = body[position + 8 :]
+        data = memoryview(body)[position + 8 :]
         if size > MAX_RECORD_BYTES:
             raise _BreakError(f"damaged chunk at byte {offset}")
         records = data if not compression else _decompressor(compression).decompress(data, max_length=size)
@@ -257,7 +286,7 @@ def _unpack_chunk(body: bytes, offset: int) -> bytes:
         raise
     except Exception as error:  # The decompressors raise types of their own for damaged data.
         raise _BreakError(f"damaged chunk at byte {offset} ({error})") from error
-    if len(records) != size:
+    if len(records) != size or (checksum and zlib.crc32(records) != checksum):
         raise _BreakError(f"damaged chunk at byte {offset}")
     return records
 
