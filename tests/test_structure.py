@@ -16,8 +16,8 @@ PACKAGE = ROOT / "src" / "perception"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
-    {"errors", "labels", "geometry", "geometry_kernels", "numba_cache"},
-    {"types", "config", "tf_buffer", "image_codec", "cloud_codec"},
+    {"errors", "labels", "geometry", "geometry_kernels", "numba_cache", "process"},
+    {"types", "config", "tf_buffer", "image_codec", "cloud_codec", "depth_kernels"},
     {
         "cloud",
         "cloud_kernels",

@@ -40,7 +40,7 @@ def test_memory_that_grows_is_a_failure(bag, monkeypatch, capsys):
 
     def leaking(*arguments):
         for frame in copy(*arguments):
-            hoard.append(np.ones(400_000, np.uint8))
+            hoard.append(np.ones(2_000_000, np.uint8))
             yield frame
 
     monkeypatch.setattr(bench_memory, "_again", leaking)

@@ -174,16 +174,16 @@ def check_end_in_the_middle_of_frames(bench: Bench, graph: Graph, bag: Path, map
 
 
 def test_recording_played_slowly_through_the_split_graph_gives_the_offline_map(bench, ros_environment, bag, tmp_path):
-    for attempt in range(3):
+    for rate in (0.25, 0.1, 0.04):
         graph = Graph(bench, ros_environment, tmp_path / "parameters.yaml", "--split")
         clouds = bench.collect(PointCloud2, "labeled_points")
         full, binary = (bench.collect(Octomap, name) for name in ("octomap_full", "octomap_binary"))
         grids = bench.collect(OccupancyGrid, "semantic_costmap")
-        graph.play(bag, "--rate", "0.25")
+        graph.play(bag, "--rate", str(rate))
         done = lambda: len(clouds) > 0 and full and stamps(full)[-1] == stamps(clouds)[-1]  # noqa: B023, E731
         bench.spin_until(done, what="the last scan")
         # Only a map for each cloud tells which clouds were mapped; on a busy machine two may share one publication.
-        if stamps(full) == stamps(clouds) or attempt == 2:
+        if stamps(full) == stamps(clouds) or rate == 0.04:
             break
         graph.stop()
     assert len(full) >= FRAMES // 2
