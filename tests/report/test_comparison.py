@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from made_runs import write_run
 
 from perception.report.comparison import paired_differences, paired_values
+from perception.report.comparison_sections import summary_table
 from perception.report.runs import load_runs
 
 
@@ -32,3 +35,17 @@ def test_a_run_that_is_worse_on_every_frame_is_called_worse(tmp_path):
 def test_runs_of_different_recordings_are_not_compared(tmp_path):
     runs = [write_run(tmp_path / "a", 0.8, "first", "hall"), write_run(tmp_path / "b", 0.7, "second", "kitchen")]
     assert paired_differences(load_runs(runs)) == []
+
+
+def test_the_best_run_of_each_recording_is_marked(tmp_path):
+    runs = [
+        write_run(tmp_path / f"{source}{network}", accuracy, network, source)
+        for source, network, accuracy in (
+            ("hall", "first", 0.8), ("hall", "second", 0.7), ("kitchen", "first", 0.3), ("kitchen", "second", 0.4)
+        )
+    ]  # fmt: skip
+    page = summary_table(load_runs(runs))
+    best = {float(value) for value in re.findall(r'<td class="best" data-value="([^"]+)"', page)}
+    assert {0.8, 0.4} <= best
+    assert not {0.7, 0.3} & best
+    assert "best of each recording" in page

@@ -21,22 +21,31 @@ MAX_SOURCES = 10
 
 
 def summary_table(runs: Sequence[ReportRun]) -> str:
-    """A row per run with its headline numbers; the best of each column is bold."""
+    """A row per run with its headline numbers; the best of each column among the runs of a recording is bold."""
     titles: dict[str, dict[str, Any]] = {}
     for run in runs:
         for name in HEADLINES:
             if name in run.summary.get("scalars", {}):
                 titles.setdefault(name, run.summary["scalars"][name])
     names = [name for name in HEADLINES if name in titles]
-    best = {name: _best([run.run.scalar(name) for run in runs], titles[name].get("better")) for name in names}
+    sources = dict.fromkeys(run.source for run in runs)
+    best = {
+        (source, name): _best(
+            [run.run.scalar(name) for run in runs if run.source == source], titles[name].get("better")
+        )
+        for source in sources
+        for name in names
+    }
     rows = []
     for run in runs:
-        cells = [cell(run.run.scalar(name), "", "best" if run.run.scalar(name) in best[name] else "") for name in names]
+        values = [(run.run.scalar(name), best[run.source, name]) for name in names]
+        cells = [cell(value, "", "best" if value in found else "") for value, found in values]
         rows.append([name_cell(run.name, run.color), *cells])
     heads = [
         f"{titles[name]['title']}{', ' + titles[name]['unit'] if titles[name].get('unit') else ''}" for name in names
     ]
-    content = table(["run", *heads], rows, "Bold: the best. A click on a head sorts.", sortable=True)
+    which = "the best of each recording" if len(sources) > 1 else "the best"
+    content = table(["run", *heads], rows, f"Bold: {which}. A click on a head sorts.", sortable=True)
     return card("Runs", content, "runs")
 
 

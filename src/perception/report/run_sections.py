@@ -18,6 +18,7 @@ STAGES = ("read", "prepare", "segment", "cloud", "insert", "costmap", "frame")
 HEADLINES = (
     "segmentation.mean_iou",
     "segmentation.pixel_accuracy",
+    "fusion.single.mean_iou",
     "fusion.fused.mean_iou",
     "map.semantic.mean_iou",
     "map.occupancy.f1",
