@@ -51,7 +51,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--passes", type=int, default=3, help="how often all scans are inserted into new maps")
     parser.add_argument("--labels", default="auto", choices=("auto", "truth", "network", "none"), help="who labels")
     parser.add_argument("--lidar", action="store_true", help="a scan of 64 x 2048 rays up to 80 m in place of a camera")
-    parser.add_argument("--graph", action="append", help="ros: geometry, labels, network, split labels, split network")
+    parser.add_argument(
+        "--graph", action="append", help="ros: costmap, geometry, labels, network, split labels, split network"
+    )
     parser.add_argument("--seconds", type=float, help="ros: how long to play a camera (10 s); memory: the run (600 s)")
     parser.add_argument("--rate", type=float, default=30.0, help="ros, memory: frames per second of 640x480 pixels")
     parser.add_argument("--mutations", type=int, default=100_000, help="fuzz-map: how many files to damage and read")

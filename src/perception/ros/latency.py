@@ -53,23 +53,27 @@ class Graph:
         topics: what is sent, in this order.
         model: parameter ``segmentation.model``.
         label_source: parameter ``label_source`` of pipeline_node.
+        with_obstacles: whether somebody listens to obstacle_points, too; without, nothing is done for them.
     """
 
     nodes: tuple[str, ...]
     topics: tuple[str, ...]
     model: str = "none"
     label_source: str = "network"
+    with_obstacles: bool = True
 
 
 SPLIT = ("labeled_cloud_node", "octomap_node")
 GRAPHS = {
+    "costmap": Graph(("pipeline_node",), ("camera_info", "depth"), with_obstacles=False),
     "geometry": Graph(("pipeline_node",), ("camera_info", "depth")),
     "labels": Graph(("pipeline_node",), ("camera_info", "depth", "labels", "label_confidence"), label_source="topic"),
     "network": Graph(("pipeline_node",), ("camera_info", "image", "depth"), "default"),
     "split labels": Graph(SPLIT, ("camera_info", "depth", "labels", "label_confidence")),
     "split network": Graph(("segmentation_node", *SPLIT), ("camera_info", "image", "depth"), "default"),
 }
-"""By name. "geometry" is a depth camera alone; with "labels" the camera sends label images in place of a network."""
+"""By name. "costmap" and "geometry" are a depth camera alone, without and with obstacle_points; with "labels" the camera
+sends label images in place of a network."""
 
 
 @dataclass(frozen=True)

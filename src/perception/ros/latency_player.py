@@ -77,15 +77,16 @@ class CameraPlayer:
         self._tf = self._node.create_publisher(TFMessage, "/tf", RELIABLE)
         self._info = self._node.create_publisher(LabelInfo, "label_info", latched_qos()) if with_labels else None
         self._frames = [self._serialized(replace(frame, frame_id=CAMERA)) for frame in synthetic_room_frames(FRAMES)]
-        self._listen()
+        self._listen(graph.with_obstacles)
 
-    def _listen(self) -> None:
+    def _listen(self, with_obstacles: bool) -> None:
         def note(times: dict[int, float]) -> Callable[[Any], Any]:
             return lambda message: times.setdefault(stamp_to_ns(message.header.stamp), time.time())
 
         self._node.create_subscription(OccupancyGrid, "semantic_costmap", note(self._costmaps), latched_qos())
         self._node.create_subscription(OccupancyGridUpdate, "semantic_costmap_updates", note(self._costmaps), RELIABLE)
-        self._node.create_subscription(PointCloud2, "obstacle_points", note(self._obstacles), RELIABLE)
+        if with_obstacles:
+            self._node.create_subscription(PointCloud2, "obstacle_points", note(self._obstacles), RELIABLE)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def _serialized(self, frame: Frame) -> Messages:
