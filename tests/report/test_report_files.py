@@ -159,3 +159,16 @@ def test_view_shows_a_map_without_labels_by_height(tmp_path):
     page = (tmp_path / "map.html").read_text(encoding="utf-8")
     assert '"labeled":false' in page
     assert SemanticOcTree.read(tmp_path / "map.bt").num_classes == 0
+
+
+def test_a_recording_that_breaks_off_is_told_of_once(tmp_path):
+    note = "bag.mcap: cut off after 7 bytes, read up to there"
+    run = write_run(tmp_path / "run")
+    summary = json.loads((run / "summary.json").read_text())
+    details = {"bag_broken": note, "bad_color": "no JPEG"}
+    summary["source"] |= {"complete": False, "note": note, "details": details, "warnings": dict.fromkeys(details, 2)}
+    (run / "summary.json").write_text(json.dumps(summary))
+    page = write_report([run], tmp_path / "page.html")[0].read_text(encoding="utf-8")
+    notes = page[page.index("<h3>Notes</h3>") : page.index("</ul>", page.index("<h3>Notes</h3>"))]
+    assert notes.count(note) == 1 and "The recording is not complete" in notes
+    assert "Warning: 2 × bad_color (no JPEG)" in notes

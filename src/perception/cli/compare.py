@@ -70,9 +70,14 @@ def table(metrics: list[dict[str, Any]]) -> str:
     for entry in metrics:
         interval = "" if entry["low"] is None else f"{entry['low']:+.4g} … {entry['high']:+.4g}"
         title = f"{entry['title']}, {entry['unit']}" if entry["unit"] else entry["title"]
-        numbers = [f"{entry['a']:.4g}", f"{entry['b']:.4g}", f"{entry['difference']:+.4g}"]
+        numbers = [_number(entry["a"]), _number(entry["b"]), _number(entry["difference"], "+")]
         rows.append([title, *numbers, interval, str(entry["frames"]), "worse" if entry["worse"] else ""])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _number(value: float, sign: str = "") -> str:
+    """Four digits; all of them before the point of a large number."""
+    return f"{value:{sign},.0f}" if abs(value) >= 1e4 else f"{value:{sign}.4g}"
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:

@@ -50,6 +50,8 @@ def overview(run: ReportRun) -> str:
     details = source.get("details") or {}
     for what in ("dropped", "warnings"):
         for reason, count in (source.get(what) or {}).items():
+            if details.get(reason) and details[reason] == source.get("note"):
+                continue  # What broke off was said above.
             example = f" ({details[reason]})" if reason in details else ""
             trouble.append(f"{'Frames dropped' if what == 'dropped' else 'Warning'}: {count} × {reason}{example}")
     content = f"<p>{text(' · '.join(facts))}</p>" + f'<div class="tiles">{"".join(tiles)}</div>'
