@@ -101,7 +101,7 @@ def lift_row(rows, v, buffers):
     if rows.moving.size > 0:
         for u in range(columns):
             plain[u] &= np.int32(rows.moving[v, u * stride] == 0)
-    n = m = p = u = 0
+    n = m = p = u = np.int64(0)
     while u < columns:
         start = u
         while u < columns and plain[np.uint64(u)]:

@@ -39,5 +39,5 @@ def transform_points(points, matrix):
     A library's matrix product starts threads for the three columns here and is many times slower on a busy machine.
     """
     result = np.empty((len(points), 3), np.float32)
-    transform_into(points, len(points), matrix, result, 0)
+    transform_into(points, len(points), matrix, result, np.int64(0))
     return result

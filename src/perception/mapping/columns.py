@@ -224,7 +224,8 @@ def occupied_in_tiles(shards, tiles, num_classes):
     offsets = np.zeros(64 * len(tiles) + 1, np.int64)
     scratch = np.empty(BLOCK_VOXELS, np.float32), np.empty(BLOCK_VOXELS, np.int32), np.empty(BLOCK_VOXELS, np.float32)
     listed, ends = np.empty(32 * len(tiles) + BLOCKS * len(bricks), np.int64), np.zeros(len(tiles) + 1, np.int64)
-    done = 0
+    # A literal zero would compile the function below twice.
+    done = np.int64(0)
     while done < len(tiles):
         done = _list_tiles(shards, tiles, done, (lowest, highest), bricks, scratch[0], offsets, listed, ends)
         if done < len(tiles):

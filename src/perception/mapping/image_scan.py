@@ -105,11 +105,13 @@ def collect_image(rows, known, matrix, first, last, num_classes, inverse_resolut
     """
     row, points, counts = buffers.row, buffers.points, buffers.counts
     labels, confidence = buffers.labels, buffers.confidence
+    # Numba compiles a function anew for a number that it reads in the call.
+    zero, marks = np.int64(0), np.bool_(True)
     counts[:] = 0
     has_labels = known.labels.size > 0
     for v in range(first, last, rows.stride):
         found, empty, moved = lift_row(rows, v, row)
-        transform_into(row.points, found, matrix, points, 0)
+        transform_into(row.points, found, matrix, points, zero)
         transform_into(row.clear, empty, matrix, buffers.clear, counts[CLEARS])
         transform_into(row.movers, moved, matrix, buffers.clear, counts[CLEARS] + empty)
         counts[POINTS] += found
@@ -117,10 +119,10 @@ def collect_image(rows, known, matrix, first, last, num_classes, inverse_resolut
         invalid = scratch.used[INVALID]
         if has_labels:
             _pick_labels(known, v, row.columns, found, labels, confidence)
-            add_points(points, labels, confidence, 0, found, num_classes, inverse_resolution, True, entries, scratch)
+            add_points(points, labels, confidence, zero, found, num_classes, inverse_resolution, marks, entries, scratch)
         else:
             nothing = (labels[:0], confidence[:0])
-            add_points(points, *nothing, 0, found, num_classes, inverse_resolution, True, entries, scratch)
+            add_points(points, *nothing, zero, found, num_classes, inverse_resolution, marks, entries, scratch)
         if scratch.used[INVALID] > invalid:
             counts[NOT_FINITE] += _count_not_finite(points, found)
-    finish_points(True, entries, scratch)
+    finish_points(marks, entries, scratch)

@@ -149,8 +149,8 @@ def _emit_brick(shard, owner, brick, evidence, count, values, tags, out):
         value = shard.uniform[brick, 0]
         if value != value:
             return count
-        _push(out, count, bx * 8, by * 8, bz * 8, BRICK_DEPTH, value, NO_TAG)
-        return _merge(out, count + 1, BRICK_DEPTH)
+        _push(out, count, bx * 8, by * 8, bz * 8, np.int64(BRICK_DEPTH), value, NO_TAG)
+        return _merge(out, count + 1, np.int64(BRICK_DEPTH))
     for number in range(BLOCKS):
         # Blocks in Morton order, whose lowest bit is x; in a brick's own order that is the highest.
         block = ((number & 1) << 2) | (number & 2) | (number >> 2)

@@ -182,7 +182,7 @@ def _fuse(shard, brick, hits, scratch, rules, limit):
         shard.decay_list[shard.counters[DECAYING]] = brick
         shard.counters[DECAYING] += 1
     arrays = (scratch.voxels, scratch.classes, scratch.weights)
-    changed, stored, start = False, True, 0
+    changed, stored, start = False, True, np.int64(0)
     while start < votes:
         block = scratch.voxels[start] >> 6
         stop = start + 1
@@ -248,7 +248,7 @@ def update_brick(shard, brick, hits, votes, flags, scratch, rules):
         0 nothing changed, 1 a value changed, 2 a state (unknown, free, occupied, best class) changed, -1 the memory
         bound forbids some of it.
     """
-    outcome, start = 0, 0
+    outcome, start = 0, np.int64(0)
     refused = False
     for block in range(BLOCKS):
         stop = start
