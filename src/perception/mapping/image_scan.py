@@ -107,6 +107,7 @@ def collect_image(rows, known, matrix, first, last, num_classes, inverse_resolut
     labels, confidence = buffers.labels, buffers.confidence
     # Numba compiles a function anew for a number that it reads in the call.
     zero, marks = np.int64(0), np.bool_(True)
+    rest = (num_classes, inverse_resolution, marks, entries, scratch)
     counts[:] = 0
     has_labels = known.labels.size > 0
     for v in range(first, last, rows.stride):
@@ -119,10 +120,9 @@ def collect_image(rows, known, matrix, first, last, num_classes, inverse_resolut
         invalid = scratch.used[INVALID]
         if has_labels:
             _pick_labels(known, v, row.columns, found, labels, confidence)
-            add_points(points, labels, confidence, zero, found, num_classes, inverse_resolution, marks, entries, scratch)
+            add_points(points, labels, confidence, zero, found, *rest)
         else:
-            nothing = (labels[:0], confidence[:0])
-            add_points(points, *nothing, zero, found, num_classes, inverse_resolution, marks, entries, scratch)
+            add_points(points, labels[:0], confidence[:0], zero, found, *rest)
         if scratch.used[INVALID] > invalid:
             counts[NOT_FINITE] += _count_not_finite(points, found)
     finish_points(marks, entries, scratch)

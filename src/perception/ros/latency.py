@@ -72,8 +72,8 @@ GRAPHS = {
     "split labels": Graph(SPLIT, ("camera_info", "depth", "labels", "label_confidence")),
     "split network": Graph(("segmentation_node", *SPLIT), ("camera_info", "image", "depth"), "default"),
 }
-"""By name. "costmap" and "geometry" are a depth camera alone, without and with obstacle_points; with "labels" the camera
-sends label images in place of a network."""
+"""By name. "costmap" and "geometry" are a depth camera alone, without and with obstacle_points; with "labels" the
+camera sends label images in place of a network."""
 
 
 @dataclass(frozen=True)
