@@ -11,6 +11,8 @@ from perception.errors import InputError
 from perception.pipeline import FrameResult, PerceptionPipeline, SeenFrame
 from perception.types import Frame
 
+COSTMAP_PERIOD_S = 1.0
+"""Recorded time from one projection to the next: as often as the nodes publish the costmap unless told otherwise."""
 AHEAD = 3
 """Frames under way at a time: one is seen, one is mapped, one waits."""
 
@@ -20,7 +22,8 @@ def process_overlapped(
 ) -> Iterator[tuple[Frame, FrameResult | InputError]]:
     """Process frames in their order, two at a time; the map is the same as one by one.
 
-    Frames are read in the caller's thread, looked at in a second one and mapped in a third.
+    Frames are read in the caller's thread, looked at in a second one and mapped in a third. The costmap is projected
+    once a second of the recording; ``pipeline.costmap()`` brings it up to date.
 
     Args:
         pipeline: takes the frames in; nobody else may use it meanwhile.
@@ -30,19 +33,32 @@ def process_overlapped(
     Yields:
         Each frame, and what came of it: an InputError for one that the pipeline refused.
     """
+    mapper = _Mapper(pipeline)
     with ThreadPoolExecutor(1, "see") as looking, ThreadPoolExecutor(1, "map") as mapping:
         pending: deque[tuple[Frame, Future[FrameResult]]] = deque()
         for frame in frames:
             seen = looking.submit(pipeline.see, frame)
-            pending.append((frame, mapping.submit(_take_in, pipeline, seen)))
+            pending.append((frame, mapping.submit(mapper.take_in, seen)))
             if len(pending) > ahead:
                 yield _outcome(*pending.popleft())
         while pending:
             yield _outcome(*pending.popleft())
 
 
-def _take_in(pipeline: PerceptionPipeline, seen: Future[SeenFrame]) -> FrameResult:
-    return pipeline.take_in(seen.result())
+class _Mapper:
+    """Takes frames into the map, and from time to time into the costmap."""
+
+    def __init__(self, pipeline: PerceptionPipeline) -> None:
+        self._pipeline = pipeline
+        self._projected_ns: int | None = None
+
+    def take_in(self, seen: Future[SeenFrame]) -> FrameResult:
+        frame = seen.result()
+        stamp_ns = frame.frame.stamp_ns
+        due = self._projected_ns is None or abs(stamp_ns - self._projected_ns) >= COSTMAP_PERIOD_S * 1e9
+        if due:
+            self._projected_ns = stamp_ns
+        return self._pipeline.take_in(frame, with_costmap=due)
 
 
 def _outcome(frame: Frame, future: Future[FrameResult]) -> tuple[Frame, FrameResult | InputError]:

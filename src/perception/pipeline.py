@@ -108,12 +108,16 @@ class PerceptionPipeline:
         with self.timer.measure("cloud"):
             return self.scanned(frame, labels)
 
-    def take_in(self, seen: SeenFrame) -> FrameResult:
-        """The other part of :meth:`process`: map and costmap take in what :meth:`see` saw."""
+    def take_in(self, seen: SeenFrame, with_costmap: bool = True) -> FrameResult:
+        """The other part of :meth:`process`: map and costmap take in what :meth:`see` saw.
+
+        A costmap that is left out now takes in all that has changed the next time.
+        """
         with self.timer.measure("insert"):
             report = self.insert_seen(seen)
-        with self.timer.measure("costmap"):
-            self.projector.update()
+        if with_costmap:
+            with self.timer.measure("costmap"):
+                self.projector.update()
         return FrameResult(seen.frame, seen.labels, seen.scan, report)
 
     def segment(self, frame: Frame) -> LabelImage | None:
@@ -162,7 +166,7 @@ class PerceptionPipeline:
 
     def costmap(self) -> CostGrid:
         """The costmap of everything mapped so far."""
-        return self.projector.grid()
+        return self.projector.update().grid
 
     def warm_up(self, live: bool = True) -> None:
         """Compile or load every kernel and run the network once, so that the first frame is like the others.

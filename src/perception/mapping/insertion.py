@@ -23,7 +23,7 @@ from perception.mapping.keys import KEY_END, KEY_ORIGIN, voxels_in
 from perception.mapping.rays import walk_clipped, walk_shares
 from perception.mapping.scan import Collector, Space
 from perception.mapping.store import BrickStore
-from perception.mapping.threads import run_both
+from perception.mapping.threads import compiled, run_both
 from perception.mapping.update import update_shard
 from perception.mapping.update_types import Rules
 from perception.mapping.workspace import MAX_CELLS, Workspace
@@ -182,7 +182,7 @@ class ScanInserter:
             (*arrays, start, stop, *rest, entries, one)
             for (arrays, start, stop), one in zip((first, second), self.workspace.collectors, strict=True)
         )
-        run_both(scanning.collect, mine, theirs)
+        run_both(compiled(scanning.collect), mine, theirs)
 
     def _collect_image(self, image: ImageScan, counts: ScanCounts) -> None:
         workspace, rows = self.workspace, image.rows
@@ -196,7 +196,7 @@ class ScanInserter:
             (rows, image.known, image.matrix, *span, *rest, one, buffers)
             for span, one, buffers in zip(spans, workspace.collectors, workspace.images, strict=True)
         )
-        run_both(collect_image, first, second)
+        run_both(compiled(collect_image), first, second)
         totals = np.sum([buffers.counts for buffers in workspace.images], axis=0)
         counts.points, counts.clear_points, counts.not_finite = (int(count) for count in totals)
         if counts.clear_points:
@@ -224,7 +224,8 @@ class ScanInserter:
         entries, collectors = workspace.entries, workspace.collectors
         origin = (scan.origin[0], scan.origin[1], scan.origin[2])
         space = Space(window, self.resolution, origin, limit, scan.origin_key)
-        run_both(scanning.place_entries, (entries, space, collectors[0]), (entries, space, collectors[1]))
+        first, second = ((entries, space, one) for one in collectors)
+        run_both(compiled(scanning.place_entries), first, second)
         rule = (self.resolution, limit, np.float32(scan.max_range))
         start = (origin, scan.origin_key)
         if ends is None:
@@ -233,12 +234,12 @@ class ScanInserter:
                 (cells, *start, collectors, share, rule, window, *lanes)
                 for cells, share, lanes in zip(workspace.cells, _share_rays(collectors), workspace.lanes, strict=True)
             )
-            run_both(walk_shares, first, second)
+            run_both(compiled(walk_shares), first, second)
         else:
             first, second = (
                 (workspace.cells[i], workspace.touched, *start, ends[i::2].copy(), rule, window) for i in range(2)
             )
-            run_both(walk_clipped, first, second)
+            run_both(compiled(walk_clipped), first, second)
         self._update(scan.rules, window, ends is not None, counts)
 
     def _update(self, rules: Rules, window: NDArray[np.int64], sparse: bool, counts: ScanCounts) -> None:
@@ -262,7 +263,7 @@ class ScanInserter:
             )
             for i in range(2)
         )
-        run_both(update_shard, first, second)
+        run_both(compiled(update_shard), first, second)
         hits, touched, changed, refused = (int(n) for n in results[0] + results[1])
         counts.hits += hits
         counts.touched += touched
