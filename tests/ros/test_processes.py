@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -98,8 +99,15 @@ class Graph:
     def stop(self) -> float:
         """Seconds that all took to end."""
         began = time.monotonic()
+        family = [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(30) == 0
+        try:
+            assert self.process.wait(30) == 0
+        finally:
+            # What does not end would slow all tests that follow.
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         return time.monotonic() - began
 
 
