@@ -12,6 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("octomap_msgs", reason="needs the message packages of src/ros_msgs")
 
 from builtin_interfaces.msg import Time
+from node_kinds import NODES
 from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter
 from ros_bench import FIRST_STAMP_NS, Camera, overrides, room_frames
@@ -19,14 +20,11 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from perception.ros.conversions import make_header, ns_to_stamp
-from perception.ros.detection_node import DetectionNode
 from perception.ros.graph_judge import Expected, judge
 from perception.ros.graph_view import Observer
-from perception.ros.labeled_cloud_node import LabeledCloudNode
 from perception.ros.lifecycle_manager_perception import LifecycleManager
 from perception.ros.octomap_node import OctomapNode
 from perception.ros.pipeline_node import PipelineNode
-from perception.ros.segmentation_node import SegmentationNode
 from perception.ros.simulation_node import SimulationNode
 from perception.ros.statistics import REASONS
 
@@ -37,15 +35,8 @@ NONE = [(-1, 0), (-(2**31), 0), (-(2**31), 5), (-1, 999_999_999), (0, 10**9), (2
 """Seconds and nanoseconds that are no time."""
 FAR = [(0, 0), (0, 1), (2**31 - 1, 0), (2**31 - 1, 999_999_999), (1, 0)]
 """Times that are none of today's."""
-NODES = {
-    "segmentation_node": (SegmentationNode, {"segmentation__model": "toy_network:build"}),
-    "labeled_cloud_node": (LabeledCloudNode, {}),
-    "octomap_node": (OctomapNode, {}),
-    "pipeline_node": (PipelineNode, {"segmentation__model": "toy_network:build"}),
-    "detection_node": (DetectionNode, {"detection__model": "toy_detector:build"}),
-    "simulation_node": (SimulationNode, {"simulation__scene": "boxes", "simulation__width": 80,
-                                         "simulation__height": 60}),
-}  # fmt: skip
+SIMULATION = {"simulation__scene": "boxes", "simulation__width": 80, "simulation__height": 60}
+ALL = {**NODES, "simulation_node": (SimulationNode, SIMULATION)}
 
 
 def clock_message(seconds: int, nanoseconds: int) -> Clock:
@@ -60,9 +51,9 @@ def take(node, message) -> None:
     next(subscription for subscription in node.subscriptions if subscription.topic_name == "/clock").callback(message)
 
 
-@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("name", ALL)
 def test_node_passes_over_times_that_are_none_and_lives_through_far_ones(bench, name):
-    kind, parameters = NODES[name]
+    kind, parameters = ALL[name]
     node = bench.add(kind, use_sim_time=True, **parameters)
     node.get_logger().set_level(LoggingSeverity.FATAL)
     bench.activate(node)

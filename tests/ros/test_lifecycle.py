@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from node_kinds import NODES
 from ros_bench import overrides
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -26,13 +27,9 @@ from std_srvs.srv import Empty, Trigger
 from perception.errors import InputError
 from perception.mapping import SemanticOcTree
 from perception.ros import bond
-from perception.ros.detection_node import DetectionNode
-from perception.ros.labeled_cloud_node import LabeledCloudNode
 from perception.ros.lifecycle_manager_perception import LifecycleManager
 from perception.ros.node import PerceptionNode, latched_qos
 from perception.ros.octomap_node import OctomapNode
-from perception.ros.pipeline_node import PipelineNode
-from perception.ros.segmentation_node import SegmentationNode
 from perception.ros.transforms import TransformListener
 from perception.ros.worker import FrameWorker
 
@@ -52,13 +49,6 @@ LEADS_TO = {
     ("shutdown", ACTIVE): FINALIZED,
 }
 """The standard's transitions; all others are refused."""
-NODES = {
-    "segmentation_node": (SegmentationNode, {"segmentation__model": "toy_network:build"}),
-    "labeled_cloud_node": (LabeledCloudNode, {}),
-    "octomap_node": (OctomapNode, {}),
-    "pipeline_node": (PipelineNode, {"segmentation__model": "toy_network:build"}),
-    "detection_node": (DetectionNode, {"detection__model": "toy_detector:build"}),
-}
 KINDS = (FrameWorker, TransformListener, SemanticOcTree)
 
 

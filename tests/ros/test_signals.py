@@ -53,6 +53,12 @@ def end(process: Any, number: signal.Signals) -> tuple[float, str]:
     return time.monotonic() - began, text
 
 
+def start_program(program: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """A Python program whose output is read."""
+    command = [sys.executable, "-c", program]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_active_node_idles_and_ends_in_time_in_the_middle_of_a_frame(bench, process, tmp_path, number):
     change(bench, "CONFIGURE")
@@ -119,8 +125,7 @@ def test_a_node_that_does_not_come_to_its_end_is_ended_in_time(ros_environment):
         "        time.sleep(60)\n"
         "raise SystemExit(run_node(Stuck))\n"
     )
-    command = [sys.executable, "-c", program]
-    started = subprocess.Popen(command, env=ros_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = start_program(program, ros_environment)
     try:
         started.stdout.readline()
         time.sleep(0.3)
@@ -153,8 +158,7 @@ def test_what_a_node_is_at_when_the_signal_comes_is_brought_to_its_end(ros_envir
         "        print('ended', flush=True)\n"
         "raise SystemExit(run_node(Busy))\n"
     )
-    command = [sys.executable, "-c", program]
-    started = subprocess.Popen(command, env=ros_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = start_program(program, ros_environment)
     try:
         assert started.stdout.readline() == "working\n"
         started.send_signal(number)
