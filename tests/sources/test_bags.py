@@ -347,6 +347,18 @@ def test_fixed_frame_is_the_root_above_the_camera_or_the_one_asked_for(tmp_path)
     assert read(tmp_path / "bag", fixed_frame="odom")[0][0].map_T_camera.translation[0] == 1
 
 
+def test_transforms_of_the_robot_alone_are_no_poses_of_it(tmp_path):
+    with Script(tmp_path / "bag") as bag:
+        bag.info()
+        bag.tf(0, "base_link", "cam", x=0.1, static=True)
+        _odometry(bag, 0, 5.0)
+        bag.color(0)
+        bag.depth(0)
+    with pytest.raises(InputError, match=r"'base_link' \(/tf_static\), but not where that is.*--fixed-frame base_link"):
+        open_source(tmp_path / "bag")
+    assert read(tmp_path / "bag", fixed_frame="base_link")[0][0].map_T_camera.translation[0] == pytest.approx(0.1)
+
+
 def test_a_camera_outside_of_the_tree_is_an_error_that_names_the_roots(tmp_path):
     with Script(tmp_path / "bag") as bag:
         bag.info()

@@ -19,6 +19,8 @@ ROOT_SEARCH_NS = 3_000_000_000
 """The transforms of this much of the recording show which frame is the root of the tree."""
 CLOCK_RESET_NS = 1_000_000_000
 """Stamps that go back by more than this mean a new clock (a simulation that began again), less is disorder."""
+WORLD_FRAMES = ("map", "odom", "earth", "world")
+"""Frames that stand still: those of REP 105, and the usual name of the root in simulations."""
 
 Report = Callable[[str, object], None]
 
@@ -160,13 +162,23 @@ class BagPoses:
             self.take(topic, raw, _ignore)
         frames = self._buffer.frames()
         if camera_frame in frames:
-            return self._buffer.root_of(camera_frame)
+            return self._checked_root(self._buffer.root_of(camera_frame))
         roots = sorted({self._buffer.root_of(frame) for frame in frames})
         if len(roots) == 1:
             return roots[0]
         raise InputError(
             f"the camera's frame {camera_frame!r} is in none of the transforms and they have "
             f"{len(roots)} roots: {roots}; choose with --fixed-frame, and connect it with --extrinsics"
+        )
+
+    def _checked_root(self, root: str) -> str:
+        """The root, unless that is a robot whose own pose the bag does not have: its camera would seem to stand."""
+        if self.topics or root.rpartition("/")[2] in WORLD_FRAMES:
+            return root
+        raise InputError(
+            f"the bag says where the camera is on {root!r} (/tf_static), but not where that is (/tf); give --poses FILE "
+            f"or --odometry /topic, or, for a camera that stood still, --fixed-frame {root}; the bag has "
+            + listing(self._reader)
         )
 
 
