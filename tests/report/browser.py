@@ -40,7 +40,13 @@ OPTIONS = (
 
 def find_chromium() -> str | None:
     """Path of the program, or None."""
-    return next((path for path in map(shutil.which, PROGRAMS) if path), None)
+    return next((path for path in map(shutil.which, PROGRAMS) if path and not is_snap(path)), None)
+
+
+def is_snap(path: str) -> bool:
+    """Whether a program is, or hands over to, a snap (Ubuntu's Chromium), which has a /tmp of its own."""
+    with open(path, "rb") as file:
+        return Path(path).resolve().name == "snap" or b"/snap/" in file.read(4096)
 
 
 class Browser:
