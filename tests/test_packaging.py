@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import runpy
 import sys
 from functools import cache
@@ -35,7 +36,7 @@ PIP_REQUIRED = {"numba", "rosbags", "safetensors"}
 PIP_OPTIONAL = {
     "onnx", "onnxruntime", "torch", "torchvision", "norfair", "moderngl", "collada", "trimesh", "octomap", "PIL",
     "torch_xla", "mpl_toolkits", "pycocotools", "ray", "rerun", "lz4", "backports", "compression",
-    "llvmlite", "cv_bridge",
+    "llvmlite", "cv_bridge", "packaging",
 }  # fmt: skip
 """Modules that something works better with, or that come with one of the others; tests without them are skipped."""
 
@@ -108,6 +109,21 @@ def test_setup_requires_every_module_that_is_always_needed(monkeypatch):
     names = {"cv2": "opencv-python-headless", "yaml": "PyYAML"}
     needed = {key for key in ROSDEP_KEYS if ROSDEP_KEYS[key] in manifest("exec_depend")} | PIP_REQUIRED
     assert {names.get(name, name) for name in needed} <= required
+
+
+def test_full_environment_brings_the_packages_of_every_extra(monkeypatch):
+    extras = setup_arguments(monkeypatch, ROOT)["extras_require"]
+    lines = [(ROOT / name).read_text("utf-8").splitlines() for name in ("requirements.txt", "requirements-dev.txt")]
+    pinned = {line.partition("==")[0] for file in lines for line in file}
+    assert {text.partition(">")[0] for texts in extras.values() for text in texts} - pinned == set()
+
+
+def test_every_extra_is_in_the_readme_and_every_extra_that_a_message_names_exists(monkeypatch):
+    extras = setup_arguments(monkeypatch, ROOT)["extras_require"].keys()
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert {name for name in extras - {"test"} if f"`{name}`" not in readme and f"[{name}]" not in readme} == set()
+    texts = [path.read_text("utf-8") for path in PACKAGE.rglob("*.py")]
+    assert {name for text in texts for name in re.findall(r"perception\[(\w+)\]", text)} <= extras
 
 
 def test_marker_manifest_launch_and_configuration_files_are_installed(monkeypatch):
