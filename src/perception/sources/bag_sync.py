@@ -98,9 +98,7 @@ class Synchronizer:
         )
 
     def _decide(self) -> Bundle:
-        color_ns = np.array([bundle.stamp_ns for bundle in self._color], np.int64)
-        depth_ns = np.array([stamp for stamp, _ in self._depth], np.int64)
-        partner = dict(associate(color_ns, depth_ns, self.tolerance_ns)).get(0)
+        partner = self._partner()
         bundle = self._color.popleft()
         if partner is not None:
             bundle.depth = self._depth[partner][1]
@@ -108,6 +106,19 @@ class Synchronizer:
         bundle.labels = next((message for stamp, message in self._labels if stamp == bundle.stamp_ns), None)
         self._forget(bundle.stamp_ns)
         return bundle
+
+    def _partner(self) -> int | None:
+        """Which depth image belongs to the oldest color image."""
+        stamp_ns = self._color[0].stamp_ns
+        for index, (depth_ns, _) in enumerate(self._depth):
+            # Stamps of a kind differ: no other color image can be as near.
+            if depth_ns == stamp_ns:
+                return index
+            if depth_ns > stamp_ns:
+                break
+        color_ns = np.array([bundle.stamp_ns for bundle in self._color], np.int64)
+        all_depth_ns = np.array([stamp for stamp, _ in self._depth], np.int64)
+        return dict(associate(color_ns, all_depth_ns, self.tolerance_ns)).get(0)
 
     def _forget(self, stamp_ns: int) -> None:
         """Drop what is too old to belong to any color image after this stamp."""

@@ -227,7 +227,8 @@ class BagSource(Source):
             frame = Frame(bundle.stamp_ns, color, depth, camera, pose, depth_camera, camera_T_depth, labels, frame_id)
         except InputError as error:
             return self._drop(reason, error)
-        if not (depth > 0).any():
+        # Row by row: as a rule the first one has some.
+        if not any((row > 0).any() for row in depth):
             self._warn("empty_depth", f"not one valid depth at {bundle.stamp_ns} ns")
         return frame
 

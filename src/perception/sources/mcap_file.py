@@ -2,7 +2,9 @@
 """Read an MCAP file, whole, without an index, or cut off in the middle, record by record up to the break.
 
 A recorder that was killed leaves files that readers refuse which start from the index at the end. And images are large:
-messages are views of their chunk, where a general reader copies each three times.
+a message is read into the memory that is handed on, where a general reader copies it three times, and what nobody asked
+for is stepped over. Only a chunk that is compressed, or has a checksum, is read as a whole; its messages are views of
+it. The file is not mapped into memory: if it shrank meanwhile, the system would end the process.
 Source: MCAP format specification, https://mcap.dev/spec.
 """
 
@@ -18,7 +20,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
 
 from perception.errors import InputError
 
@@ -28,7 +32,10 @@ MAX_RECORD_BYTES = 1 << 30
 RUN_BYTES = 1 << 22
 """Plain messages are listed together up to this many bytes, so that the list stays short."""
 SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, DATA_END, FOOTER = 0x03, 0x04, 0x05, 0x06, 0x07, 0x0F, 0x02
+_RECORD_HEADER = struct.Struct("<BQ")
 _MESSAGE_HEADER = struct.Struct("<HIQQ")
+_ALIGNMENT = 32
+"""A message's data begins at a multiple of this many bytes in its buffer, so that the numbers in it are aligned."""
 _CHUNK_HEADER = struct.Struct("<QQQI")
 
 
@@ -133,7 +140,7 @@ class McapFile:
         self, stretch: _Stretch, wanted: set[int], start_ns: int, stop_ns: int
     ) -> Iterator[tuple[int, int, int, memoryview]]:
         """Log time, place in the file, channel and data."""
-        for number, (kind, body) in enumerate(self._records_of(stretch)):
+        for number, (kind, body) in enumerate(self._records_of(stretch, wanted)):
             if kind == MESSAGE and len(body) >= _MESSAGE_HEADER.size:
                 channel, _, log_ns, _ = _MESSAGE_HEADER.unpack_from(body)
                 if channel in wanted and start_ns <= log_ns < stop_ns:
@@ -210,19 +217,35 @@ class McapFile:
                 self._file.seek(before)
                 return Counter()
 
-    def _records_of(self, stretch: _Stretch) -> Iterator[tuple[int, memoryview]]:
-        if stretch.is_chunk:
-            self._file.seek(stretch.offset)
-            _, size = self._header()
-            yield from _split_records(_unpack_chunk(self._take(size), stretch.offset), stretch.offset)
-            return
-        position = stretch.offset
-        while position < stretch.end:
-            # Others may read from the file between two messages.
+    def _records_of(self, stretch: _Stretch, wanted: Collection[int] | None = None) -> Iterator[tuple[int, memoryview]]:
+        """Kind and body of each record; of messages that are not ``wanted`` perhaps only the header."""
+        if not stretch.is_chunk:
+            return self._walk(stretch.offset, stretch.end, stretch.offset, wanted)
+        self._file.seek(stretch.offset)
+        _, size = self._header()
+        chunk = _ChunkHeader.read(self._take(min(size, _ChunkHeader.MAX_BYTES)), size, stretch.offset)
+        start = stretch.offset + _RECORD_HEADER.size + chunk.length
+        if not chunk.compression and not chunk.checksum:
+            return self._walk(start, stretch.end, stretch.offset, wanted)
+        self._file.seek(start)
+        return _split_records(_unpack_chunk(self._fill(size - chunk.length), chunk, stretch.offset), stretch.offset)
+
+    def _walk(
+        self, position: int, end: int, offset: int, wanted: Collection[int] | None
+    ) -> Iterator[tuple[int, memoryview]]:
+        """Records as they lie in the file, each in memory of its own."""
+        while position + _RECORD_HEADER.size <= end:
+            # Others may read from the file between two records.
             self._file.seek(position)
             kind, size = self._header()
-            yield kind, memoryview(self._take(size))
-            position += 9 + size
+            position += _RECORD_HEADER.size + size
+            if position > end:
+                raise _BreakError(f"damaged chunk at byte {offset}")
+            head = self._take(min(size, _MESSAGE_HEADER.size)) if kind == MESSAGE else b""
+            if wanted is None or len(head) < 2 or int.from_bytes(head[:2], "little") in wanted:
+                yield kind, self._fill(size, head)
+            else:
+                yield kind, memoryview(head)
 
     def _learn(self, kind: int, body: memoryview) -> None:
         try:
@@ -236,17 +259,26 @@ class McapFile:
             raise _BreakError(f"damaged schema or channel ({error})") from error
 
     def _header(self) -> tuple[int, int]:
-        data = self._file.read(9)
-        if len(data) < 9:
+        data = self._file.read(_RECORD_HEADER.size)
+        if len(data) < _RECORD_HEADER.size:
             raise self._cut_off()
-        kind, size = data[0], struct.unpack_from("<Q", data, 1)[0]
+        kind, size = _RECORD_HEADER.unpack(data)
         if size > MAX_RECORD_BYTES:
-            raise _BreakError(f"damaged at byte {self._file.tell() - 9}")
+            raise _BreakError(f"damaged at byte {self._file.tell() - _RECORD_HEADER.size}")
         return kind, size
 
     def _take(self, size: int) -> bytes:
         data = self._file.read(size)
         if len(data) < size:
+            raise self._cut_off()
+        return data
+
+    def _fill(self, size: int, head: bytes = b"") -> memoryview:
+        """The next bytes of the file behind ``head``, which was taken before: ``size`` altogether, writable."""
+        skipped = _ALIGNMENT - _MESSAGE_HEADER.size
+        data = np.empty(skipped + size, np.uint8).data[skipped:]
+        data[: len(head)] = head
+        if self._file.readinto(data[len(head) :]) < size - len(head):  # type: ignore[attr-defined]
             raise self._cut_off()
         return data
 
@@ -261,32 +293,62 @@ class McapFile:
             self._take(1)
 
 
+@dataclass(frozen=True, slots=True)
+class _ChunkHeader:
+    """What stands before the records of a chunk.
+
+    Attributes:
+        size: bytes of the records once decompressed.
+        checksum: CRC-32 of them, 0 for none.
+        compression: name of it, "" for none.
+        length: bytes of this header.
+    """
+
+    MAX_BYTES: ClassVar[int] = 256
+
+    size: int
+    checksum: int
+    compression: str
+    length: int
+
+    @classmethod
+    def read(cls, data: bytes, record_size: int, offset: int) -> _ChunkHeader:
+        """From the first bytes of a chunk record of that size, which begins at ``offset``."""
+        try:
+            _, _, size, checksum = _CHUNK_HEADER.unpack_from(data)
+            compression, position = _text(memoryview(data), _CHUNK_HEADER.size)
+        except (struct.error, UnicodeDecodeError) as error:
+            raise _BreakError(f"damaged chunk at byte {offset} ({error})") from error
+        length = position + 8
+        stored = record_size - length
+        if size > MAX_RECORD_BYTES or stored < 0 or (not compression and size != stored):
+            raise _BreakError(f"damaged chunk at byte {offset}")
+        return cls(size, checksum, compression, length)
+
+
 def _split_records(data: bytes | memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
     """Kind and body of each record of a chunk that began at ``offset``."""
     records, position = memoryview(data), 0
-    while position + 9 <= len(records):
-        kind, size = records[position], struct.unpack_from("<Q", records, position + 1)[0]
-        position += 9
+    while position + _RECORD_HEADER.size <= len(records):
+        kind, size = _RECORD_HEADER.unpack_from(records, position)
+        position += _RECORD_HEADER.size
         if position + size > len(records):
             raise _BreakError(f"damaged chunk at byte {offset}")
         yield kind, records[position : position + size]
         position += size
 
 
-def _unpack_chunk(body: bytes, offset: int) -> bytes | memoryview:
+def _unpack_chunk(stored: memoryview, chunk: _ChunkHeader, offset: int) -> bytes | memoryview:
     """The records of a chunk, decompressed to at most the size that it states; its checksum must fit if it has one."""
-    try:
-        _, _, size, checksum = _CHUNK_HEADER.unpack_from(body)
-        compression, position = _text(memoryview(body), _CHUNK_HEADER.size)
-        data = memoryview(body)[position + 8 :]
-        if size > MAX_RECORD_BYTES:
-            raise _BreakError(f"damaged chunk at byte {offset}")
-        records = data if not compression else _decompressor(compression).decompress(data, max_length=size)
-    except _BreakError:
-        raise
-    except Exception as error:  # The decompressors raise types of their own for damaged data.
-        raise _BreakError(f"damaged chunk at byte {offset} ({error})") from error
-    if len(records) != size or (checksum and zlib.crc32(records) != checksum):
+    records: bytes | memoryview = stored
+    if chunk.compression:
+        try:
+            records = _decompressor(chunk.compression).decompress(stored, max_length=chunk.size)
+        except _BreakError:
+            raise
+        except Exception as error:  # The decompressors raise types of their own for damaged data.
+            raise _BreakError(f"damaged chunk at byte {offset} ({error})") from error
+    if len(records) != chunk.size or (chunk.checksum and zlib.crc32(records) != chunk.checksum):
         raise _BreakError(f"damaged chunk at byte {offset}")
     return records
 
