@@ -2,6 +2,7 @@
 """``perception evaluate`` over small bags that the test makes."""
 
 import json
+import os
 from dataclasses import replace
 
 import cv2
@@ -194,6 +195,60 @@ def test_several_sources_get_a_folder_each_and_a_bad_one_costs_only_itself(bag, 
     assert "no such file" in listed["failed"][str(tmp_path / "absent")]
     assert listed["means"]["voxels.occupied"] > 0
     assert "absent" in capsys.readouterr().err
+
+
+def test_a_folder_of_recordings_is_evaluated_one_by_one(bag, tmp_path):
+    folder = tmp_path / "day"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("rain")
+    for name in ("b", "a"):
+        (folder / name).symlink_to(bag)
+    command = ["evaluate", str(folder), "--labels", "none", "--held-out", "0", "--no-report"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    assert [path.name for path in find_runs(tmp_path / "out")] == ["00_room", "01_room"]
+
+
+def test_an_earlier_run_of_the_recording_is_replaced_as_a_whole(bag, tmp_path):
+    output = tmp_path / "out"
+    assert main(["evaluate", str(bag), *MODEL, "--held-out", "0", "--worst", "1", "--output", str(output)]) == 0
+    left = [output / name for name in ("confusion.csv", "map_truth.npz", "costmap_truth.yaml", "worst/000_truth.png")]
+    (output / "mine.txt").write_text("kept")
+    assert all(path.exists() for path in left)
+    bare = tmp_path / "room"
+    write_bag(bare, (replace(frame, labels=None) for frame in synthetic_room_frames(2, 80, 60)))
+    command = ["evaluate", str(bare), "--output", str(output)]
+    assert main([*command, "--model", "no_such_network"]) == 1
+    assert load_run(output).summary["source"]["frames"] == 6
+    assert main([*command, "--labels", "none", "--no-report"]) == 0
+    assert load_run(output).summary["source"]["frames"] == 2
+    assert not any(path.exists() for path in [*left, output / "report.html", output / "report_scalars.csv"])
+    assert (output / "mine.txt").read_text() == "kept"
+
+
+def test_results_of_something_else_are_not_written_over(bag, tmp_path, capsys):
+    output = tmp_path / "out"
+    options = ["--labels", "none", "--held-out", "0", "--no-report", "--output", str(output)]
+    assert main(["evaluate", str(bag), *options]) == 0
+    other = tmp_path / "other"
+    write_bag(other, synthetic_room_frames(2, 80, 60))
+    assert main(["evaluate", str(other), *options]) == 1
+    assert "it holds one of 'room'" in capsys.readouterr().err
+    assert main(["evaluate", str(bag), str(other), *options]) == 1
+    assert "it holds an evaluation of one recording" in capsys.readouterr().err
+    assert load_run(output).name == "room" and not (output / "evaluation.json").exists()
+
+
+def test_peak_of_memory_is_the_recordings_own(bag, tmp_path):
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("this system does not count the peak anew")
+    hog = np.ones(40_000_000)
+    before = hog.nbytes / 2**20
+    command = ["evaluate", str(bag), "--labels", "none", "--held-out", "0", "--no-report"]
+    assert main([*command, "--output", str(tmp_path / "a")]) == 0
+    del hog
+    assert main([*command, "--output", str(tmp_path / "b")]) == 0
+    first, second = (load_run(tmp_path / name).scalar("memory.peak_process_mb") for name in "ab")
+    assert first - second > 0.8 * before
 
 
 def test_empty_bag_is_one_line(tmp_path, capsys):

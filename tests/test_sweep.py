@@ -4,7 +4,9 @@
 import json
 import os
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,6 +126,33 @@ def test_local_cluster_of_two_workers_loses_nothing_when_one_is_killed(tmp_path,
     runs = [load_run(run) for run in find_runs(output)]
     assert sorted(run.summary["parameters"]["octomap.resolution"] for run in runs) == [0.1, 0.2, 0.3]
     assert all(run.summary["source"]["frames"] == 3 and (run.path / "map.ot").is_file() for run in runs)
+
+
+def test_a_cluster_that_does_not_start_is_one_sentence(tmp_path, bag, monkeypatch, capsys):
+    def init(**options):
+        raise Exception("The current node timed out\nduring startup")
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init, exceptions=SimpleNamespace(RayError=OSError))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", ray.exceptions)
+    assert main(["sweep", str(plan(tmp_path, bag)), "--output", str(tmp_path / "out"), "--ray", "local"]) == 1
+    assert "perception: Ray cluster local: cannot be reached (The current node timed out)" in capsys.readouterr().err
+
+
+def test_a_folder_of_recordings_stands_for_those_in_it(tmp_path):
+    for count, name in enumerate("ba", 1):
+        write_bag(tmp_path / "day" / name, synthetic_room_frames(count, 64, 48))
+    cells = Plan.load(plan(tmp_path, tmp_path / "day", parameters={"cloud.stride": [1, 2]})).cells()
+    assert [cell.source.name for cell in cells] == ["a", "a", "b", "b"]
+
+
+def test_a_sweep_keeps_out_of_the_folder_of_an_evaluation(tmp_path, bag, capsys):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "evaluation.json").write_text("{}")
+    assert main(["sweep", str(plan(tmp_path, bag)), "--output", str(output)]) == 1
+    assert "it holds an evaluation of several recordings" in capsys.readouterr().err
+    assert not (output / "sweep.json").exists()
 
 
 @pytest.mark.parametrize(

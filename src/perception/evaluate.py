@@ -25,7 +25,7 @@ from perception.evaluation.detection_run import DetectionOptions, DetectionRun
 from perception.evaluation.run_key import fingerprint, run_key
 from perception.evaluation.run_scores import RunScores, ScoreOptions
 from perception.evaluation.scalars import collect
-from perception.evaluation.timing import Curve, peak_memory_mb, resident_memory_mb
+from perception.evaluation.timing import Curve, peak_memory_since_reset_mb, reset_peak_memory, resident_memory_mb
 from perception.mapping.octomap_io import atomic_write
 from perception.pipeline import FrameResult, PerceptionPipeline, create_segmenter_from
 from perception.replay import LABEL_SOURCES, cut_height, occupied_leaves, viewing_azimuth
@@ -77,7 +77,8 @@ def evaluate(
 
     Args:
         path: bag or folder.
-        output: the run folder, see :mod:`perception.evaluation.run_folder`; made where missing.
+        output: the run folder, see :mod:`perception.evaluation.run_folder`; made where missing, and an earlier run of
+            the same recording in it is replaced.
         config: parameters of the pipeline.
         options: what is evaluated.
         progress: called after each frame.
@@ -86,16 +87,17 @@ def evaluate(
         What ``summary.json`` holds.
 
     Raises:
-        InputError: the recording cannot be read, or gave no usable frame.
+        InputError: the recording cannot be read, or gave no usable frame; the output holds something else.
     """
     config, options = config or PerceptionConfig(), options or EvaluationOptions()
     path, output = Path(path), Path(output)
     with open_source(path, options.source) as source:
         voxels = find_voxels(path, options.truth_voxels)
-        output.mkdir(parents=True, exist_ok=True)
-        # An old summary beside new files would vouch for them.
-        (output / files.SUMMARY).unlink(missing_ok=True)
-        return _Evaluation(source, path, output, config, options, voxels).run(progress)
+        files.claim_folder(output, files.SUMMARY, source.name)
+        run = _Evaluation(source, path, output, config, options, voxels)
+        # Only now, since a network that cannot be loaded must not cost the earlier run.
+        files.clear_run(output)
+        return run.run(progress)
 
 
 def find_voxels(path: Path, given: Path | None) -> VoxelMap | None:
@@ -135,6 +137,8 @@ class _Evaluation:
         self._low, self._high = np.full(3, np.inf), np.full(3, -np.inf)
 
     def run(self, progress: Callable[[], object]) -> dict[str, Any]:
+        # The peak of an earlier recording is not this one's.
+        reset_peak_memory()
         start = time.perf_counter()
         self.pipeline.warm_up(live=False)
         warm_up_s = time.perf_counter() - start
@@ -269,7 +273,7 @@ class _Evaluation:
                 "dropped_frames": sum(dropped.values()),
             },
             "memory": {
-                "peak_process_mb": peak_memory_mb(),
+                "peak_process_mb": peak_memory_since_reset_mb(),
                 "map_mb": pipeline.tree.memory_usage() / 1e6,
                 "growth_mb_per_1000_frames": self.memory.slope(),
             },

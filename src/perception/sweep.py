@@ -23,6 +23,7 @@ from perception.config import PerceptionConfig, load_config, to_dict
 from perception.errors import InputError, PerceptionError
 from perception.evaluate import EvaluationOptions, evaluate
 from perception.evaluation import run_folder as files
+from perception.evaluation.recordings import find_recordings
 from perception.evaluation.run_key import fingerprint, run_key
 from perception.evaluation.run_scores import ScoreOptions
 from perception.sources import SourceOptions
@@ -86,8 +87,9 @@ class Plan:
     def load(cls, path: str | Path) -> Plan:
         """Read a YAML file; paths in it are relative to it.
 
-        Keys: ``sources`` (list), ``networks`` (list), ``parameters`` (name: list of values), ``settings`` (name:
-        value), ``labels``, ``config`` (file), ``scores`` (fields of ScoreOptions), ``reading`` (of SourceOptions).
+        Keys: ``sources`` (list of recordings, or of folders of such), ``networks`` (list), ``parameters`` (name: list
+        of values), ``settings`` (name: value), ``labels``, ``config`` (file), ``scores`` (fields of ScoreOptions),
+        ``reading`` (of SourceOptions).
 
         Raises:
             InputError: unreadable, unknown keys, wrong values.
@@ -101,7 +103,7 @@ class Plan:
             got = sorted(map(str, data)) if isinstance(data, dict) else type(data).__name__
             raise InputError(f"sweep {path}: expected 'sources' and some of {list(KEYS)}, got {got}")
         _check_kinds(path, data)
-        beside = path.parent
+        beside, described = path.parent, (data.get("reading") or {}).get("config") is not None
         scores = {**(data.get("scores") or {})}
         if "class_mapping" in scores:
             scores["class_mapping"] = beside / str(scores["class_mapping"])
@@ -114,7 +116,7 @@ class Plan:
         except TypeError as error:
             raise InputError(f"sweep {path}: {error}") from error
         return cls(
-            [beside / str(source) for source in data["sources"]],
+            [path for name in data["sources"] for path in find_recordings(beside / str(name), described)],
             [str(name) for name in data.get("networks") or ()],
             data.get("parameters") or {},
             data.get("settings") or {},
@@ -181,6 +183,7 @@ def run_sweep(
     if jobs < 1:
         raise InputError(f"jobs: expected at least 1, got {jobs}")
     output = Path(output)
+    files.claim_folder(output, files.SWEEP)
     (output / files.CELLS).mkdir(parents=True, exist_ok=True)
     states = {cell.key: (DONE if is_done(output, cell) else OPEN, "") for cell in cells}
     by_key = {cell.key: cell for cell in cells}

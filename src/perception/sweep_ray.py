@@ -62,13 +62,16 @@ def run_on_ray(cells: Sequence[Cell], output: Path, jobs: int, address: str) -> 
 def _connect(ray: Any, jobs: int, address: str) -> None:
     # A sweep tells nobody that it runs.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its own 30 s are too short where all cores are busy.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     try:
         if address == "local":
             ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False)
         else:
             ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise PerceptionError(f"Ray cluster {address}: cannot be reached ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # Ray raises plain ones, too
+        what = str(error).strip().split("\n", 1)[0] or type(error).__name__
+        raise PerceptionError(f"Ray cluster {address}: cannot be reached ({what})") from error
 
 
 def _evaluate(cell: Cell) -> tuple[str, dict[str, bytes]]:

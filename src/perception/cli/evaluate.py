@@ -25,7 +25,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "run folder (summary.json, frames.csv, map.ot, costmap, pictures of the worst frames). Works without truth "
         "too, and says what it could not score.",
     )
-    parser.add_argument("source", nargs="+", type=Path, help="folders of frames or bags")
+    parser.add_argument("source", nargs="+", type=Path, help="bags, folders of frames, or folders of such recordings")
     parser.add_argument("--output", required=True, type=Path, help="folder for the results")
     parser.add_argument("--config", type=Path, help="YAML file of parameters")
     parser.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="set one parameter")
@@ -80,11 +80,15 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = [f"segmentation.model={arguments.model}"] if arguments.model else []
     config = load_config(arguments.config, [*chosen, *arguments.set])
     options = evaluation_options(arguments, config.cloud.sync_tolerance)
+    from perception.evaluation.recordings import find_recordings
+
+    described = arguments.source_config is not None
+    sources = [path for source in arguments.source for path in find_recordings(source, described)]
     code = 0
-    if len(arguments.source) == 1:
-        _evaluate(arguments.source[0], arguments.output, config, options)
+    if len(sources) == 1:
+        _evaluate(sources[0], arguments.output, config, options)
     else:
-        code = _evaluate_all(arguments.source, arguments.output, config, options)
+        code = _evaluate_all(sources, arguments.output, config, options)
     if not arguments.no_report:
         from perception.report.write import write_report
 
@@ -93,8 +97,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate_all(sources: list[Path], output: Path, config: Any, options: Any) -> int:
-    from perception.evaluation.run_folder import EVALUATION, FORMAT, write_json
+    from perception.evaluation.run_folder import EVALUATION, FORMAT, claim_folder, clear_evaluation, write_json
 
+    claim_folder(output, EVALUATION)
+    clear_evaluation(output)
     done, failed = {}, {}
     for number, source in enumerate(sources):
         name = f"{number:02d}_{re.sub(r'[^A-Za-z0-9._-]+', '_', source.resolve().stem)}"

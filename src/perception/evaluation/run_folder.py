@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,19 @@ SUMMARY, FRAMES, PATH, CONFUSION = "summary.json", "frames.csv", "path.csv", "co
 EVALUATION, SWEEP, CELLS, WORST = "evaluation.json", "sweep.json", "cells", "worst"
 MAP, BINARY_MAP, TRUE_VOXELS = "map.ot", "map.bt", "map_truth.npz"
 COSTMAP, TRUE_COSTMAP, CONFIG = "costmap.yaml", "costmap_truth.yaml", "config.yaml"
+PICTURES = ("octree_top.png", "octree_angle.png", "costmap_path.png")
+REPORTS = ("report.html", "report.json", "report.md", "report_*.csv")
+OF_A_RUN = (
+    FRAMES, PATH, CONFUSION, MAP, BINARY_MAP, TRUE_VOXELS, CONFIG, "costmap*.yaml", "costmap*.pgm", *PICTURES, *REPORTS,
+    f"{WORST}/[0-9][0-9][0-9]_*.png",
+)  # fmt: skip
+"""What an earlier run may have left beside its summary, as patterns."""
+HOLDERS = {
+    SUMMARY: "an evaluation of one recording",
+    EVALUATION: "an evaluation of several recordings",
+    SWEEP: "a sweep",
+}
+"""What a folder holds that has one of these files."""
 MAX_JSON_BYTES = 1 << 26
 FRAME_COLUMNS = (
     "index", "stamp_ns", "dropped", "pixel_accuracy", "mean_iou", "confidence", "points", "read_ms", "prepare_ms",
@@ -90,6 +104,61 @@ def find_runs(path: str | Path) -> list[Path]:
     if not found or any(path.resolve() not in run.resolve().parents for run in found):
         raise InputError(f"{path}: expected the folder of an evaluation or of a sweep, found no finished run in it")
     return found
+
+
+def claim_folder(folder: Path, marker: str, name: str = "") -> None:
+    """Make a folder for results, and see that nothing in it would be mixed up with them.
+
+    Args:
+        folder: where they go.
+        marker: which file will say what the folder holds: ``SUMMARY``, ``EVALUATION`` or ``SWEEP``.
+        name: the recording of a run.
+
+    Raises:
+        InputError: it cannot be made or written to, or holds results of another kind or recording.
+    """
+    for other, what in HOLDERS.items():
+        if other != marker and (folder / other).is_file():
+            raise InputError(
+                f"{folder}: expected a new folder, or one with {HOLDERS[marker]}; it holds {what} ({other})"
+            )
+    if marker == SUMMARY and (folder / SUMMARY).is_file():
+        known = _name_in(folder / SUMMARY)
+        if known not in (name, ""):
+            raise InputError(
+                f"{folder}: expected a new folder, or an evaluation of {name!r}; it holds one of {known!r}"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise InputError(f"{folder}: expected a folder for the results, got a file") from error
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: expected a folder that can be written to")
+
+
+def clear_run(folder: Path) -> None:
+    """Remove an earlier run's files, its summary first: it would vouch for the others."""
+    (folder / SUMMARY).unlink(missing_ok=True)
+    for pattern in OF_A_RUN:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def clear_evaluation(folder: Path) -> None:
+    """Remove what an earlier evaluation of several recordings says of them together; their run folders stay."""
+    for pattern in (EVALUATION, *REPORTS):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _name_in(summary: Path) -> str:
+    """Of which recording a run is, "" where that cannot be read."""
+    try:
+        return str(read_json(summary).get("name", ""))
+    except InputError:
+        return ""
 
 
 def read_json(path: Path) -> dict[str, Any]:

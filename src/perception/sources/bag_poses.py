@@ -176,8 +176,8 @@ class BagPoses:
         if self.topics or root.rpartition("/")[2] in WORLD_FRAMES:
             return root
         raise InputError(
-            f"the bag says where the camera is on {root!r} (/tf_static), but not where that is (/tf); give --poses FILE "
-            f"or --odometry /topic, or, for a camera that stood still, --fixed-frame {root}; the bag has "
+            f"the bag says where the camera is on {root!r} (/tf_static), but not where that is (/tf); give --poses "
+            f"FILE, --odometry /topic or, for a camera that stood still, --fixed-frame {root}; the bag has "
             + listing(self._reader)
         )
 

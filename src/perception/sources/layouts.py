@@ -76,8 +76,9 @@ def recognize(folder: Path) -> str:
     if has_images and (folder / "pose.txt").is_file():
         return "slambook"
     raise InputError(
-        f"{folder}: expected frame-*.color.png (7-Scenes), rgb/ and depth/ (TUM), color/, depth/ and trajectory.log "
-        "(Redwood), or color/, depth/ and pose.txt (slambook); found none of these"
+        f"{folder}: expected a bag (metadata.yaml, *.mcap, *.db3), frame-*.color.png (7-Scenes), rgb/ and depth/ "
+        "(TUM), color/, depth/ and trajectory.log (Redwood), or color/, depth/ and pose.txt (slambook); found none of "
+        "these"
     )
 
 

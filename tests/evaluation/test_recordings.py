@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which recordings a path means."""
+
+from perception.evaluation.recordings import find_recordings
+
+
+def made(folder, *names):
+    """A folder with empty files of these names below it."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_a_recording_is_itself(tmp_path):
+    bag = made(tmp_path / "bag", "metadata.yaml", "inside/metadata.yaml")
+    frames = made(tmp_path / "frames", "frame-000000.color.png")
+    described = made(tmp_path / "described", "dataset.yaml")
+    for path in (bag, frames, described, bag / "metadata.yaml", tmp_path / "absent"):
+        assert find_recordings(path) == [path]
+
+
+def test_a_folder_of_recordings_is_those_in_it_by_name(tmp_path):
+    made(tmp_path, "drive2/metadata.yaml", "drive1/one.mcap", "old.bag", "scene/frame-000001.color.jpg", "notes.txt")
+    made(tmp_path, ".cache/metadata.yaml", "tum/rgb/1.png", "tum/depth/1.png", "empty/readme", "deep/er/metadata.yaml")
+    assert [path.name for path in find_recordings(tmp_path)] == ["drive1", "drive2", "old.bag", "scene", "tum"]
+    assert find_recordings(tmp_path, described=True) == [tmp_path]
+
+
+def test_a_folder_without_recordings_is_left_to_whoever_opens_it(tmp_path):
+    assert find_recordings(made(tmp_path / "photos", "a.jpg")) == [tmp_path / "photos"]
