@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "perception"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
-    {"errors", "labels", "geometry", "geometry_kernels", "numba_cache", "process"},
+    {"errors", "labels", "geometry", "geometry_kernels", "numba_cache", "process", "atomic_file"},
     {"types", "config", "tf_buffer", "image_codec", "cloud_codec", "depth_kernels"},
     {
         "cloud",

@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from perception import __version__
+from perception.atomic_file import atomic_write
 from perception.config import PerceptionConfig, to_dict
 from perception.errors import InputError
 from perception.evaluation import run_folder as files
@@ -26,7 +27,6 @@ from perception.evaluation.run_key import fingerprint, run_key
 from perception.evaluation.run_scores import RunScores, ScoreOptions
 from perception.evaluation.scalars import collect
 from perception.evaluation.timing import Curve, peak_memory_since_reset_mb, reset_peak_memory, resident_memory_mb
-from perception.mapping.octomap_io import atomic_write
 from perception.pipeline import FrameResult, PerceptionPipeline, create_segmenter_from
 from perception.replay import LABEL_SOURCES, cut_height, occupied_leaves, viewing_azimuth
 from perception.simulation.voxels import VoxelMap

@@ -15,11 +15,11 @@ import numpy as np
 import yaml
 
 from perception import __version__
+from perception.atomic_file import atomic_write
 from perception.config import PerceptionConfig, to_dict
 from perception.errors import InputError
 from perception.evaluation.timing import peak_memory_mb
 from perception.evaluation.truth import TruthScores
-from perception.mapping.octomap_io import atomic_write
 from perception.overlap import process_overlapped
 from perception.pipeline import FrameResult, PerceptionPipeline, create_segmenter_from
 from perception.sources import Source

@@ -89,7 +89,7 @@ def _evaluate(cell: Cell) -> tuple[str, dict[str, bytes]]:
 
 def unpack(folder: Path, content: dict[str, bytes]) -> None:
     """Write the files of a run folder, the summary that marks it as finished last."""
-    from perception.mapping.octomap_io import atomic_write
+    from perception.atomic_file import atomic_write
 
     for name in sorted(content, key=lambda name: name == files.SUMMARY):
         path = folder / name

@@ -12,7 +12,7 @@ import pytest
 
 from perception.errors import InputError, PerceptionError
 from perception.evaluation.map_fuzz import random_leaves
-from perception.mapping.octomap_io import parse_map, read_map, write_bt, write_ot
+from perception.mapping.octomap_io import bt_bytes, ot_bytes, parse_map, read_map, write_ot
 from perception.mapping.octomap_stream import Leaves, encode_full
 
 EMPTY = Leaves(np.empty((0, 3), np.uint16), np.empty(0, np.uint8), np.empty(0, np.float32))
@@ -23,8 +23,7 @@ def test_recorded_building_reads_and_writes_back_byte_for_byte(shared, tmp_path)
     building = read_map(source)
     assert (building.tree_id, building.binary, building.resolution) == ("OcTree", True, 0.08)
     assert len(building.leaves.depths) == 428144
-    write_bt(tmp_path / "again.bt", building.leaves, building.resolution)
-    assert (tmp_path / "again.bt").read_bytes() == source.read_bytes()
+    assert bt_bytes(building.leaves, building.resolution) == source.read_bytes()
     tree = octomap.OcTree(0.1)
     tree.readBinary(os.fsencode(source))
     write_ot(tmp_path / "again.ot", building.leaves, building.resolution)
@@ -39,18 +38,16 @@ def test_files_equal_octomaps_own_header_included(tmp_path, resolution):
     tree.write(os.fsencode(tmp_path / "theirs.ot"))
     leaves = read_map(tmp_path / "theirs.ot").leaves
     write_ot(tmp_path / "map.ot", leaves, resolution)
-    write_bt(tmp_path / "map.bt", leaves, resolution)
     assert (tmp_path / "map.ot").read_bytes() == tree.write()
-    assert (tmp_path / "map.bt").read_bytes() == tree.writeBinary()
+    assert bt_bytes(leaves, resolution) == tree.writeBinary()
 
 
 def test_empty_maps_equal_octomaps_and_read_back(tmp_path):
     write_ot(tmp_path / "map.ot", EMPTY, 0.1)
-    write_bt(tmp_path / "map.bt", EMPTY, 0.1)
     assert (tmp_path / "map.ot").read_bytes() == octomap.OcTree(0.1).write()
-    assert (tmp_path / "map.bt").read_bytes() == octomap.OcTree(0.1).writeBinary()
-    for name in ("map.ot", "map.bt"):
-        assert len(read_map(tmp_path / name).leaves.depths) == 0
+    assert bt_bytes(EMPTY, 0.1) == octomap.OcTree(0.1).writeBinary()
+    assert len(read_map(tmp_path / "map.ot").leaves.depths) == 0
+    assert len(parse_map(bt_bytes(EMPTY, 0.1)).leaves.depths) == 0
 
 
 def test_resolution_with_many_digits_is_kept_exactly(tmp_path):
@@ -116,10 +113,9 @@ def test_absent_files_and_folders_are_named_in_the_error(tmp_path):
 
 
 def test_map_file_cut_in_half_is_refused_where_octomap_accepts_it(tmp_path):
-    for write, name in ((write_ot, "map.ot"), (write_bt, "map.bt")):
+    leaves = random_leaves(np.random.default_rng(5))
+    for data, name in ((ot_bytes(leaves, 0.1), "map.ot"), (bt_bytes(leaves, 0.1), "map.bt")):
         path = tmp_path / name
-        write(path, random_leaves(np.random.default_rng(5)), 0.1)
-        data = path.read_bytes()
         path.write_bytes(data[: len(data) // 2])
         with pytest.raises(InputError, match=name):
             read_map(path)
@@ -143,7 +139,7 @@ def test_full_disk_leaves_the_old_map_and_no_temporary_file(tmp_path, monkeypatc
 
 def test_save_into_an_absent_folder_is_one_sentence(tmp_path):
     with pytest.raises(PerceptionError, match=r"cannot save .*No such file or directory"):
-        write_bt(tmp_path / "absent" / "map.bt", EMPTY, 0.1)
+        write_ot(tmp_path / "absent" / "map.ot", EMPTY, 0.1)
 
 
 def test_save_follows_a_symbolic_link_and_obeys_the_umask(tmp_path):

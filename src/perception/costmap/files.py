@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from perception.atomic_file import atomic_write
 from perception.costmap.grid import MAX_CELLS
-from perception.errors import InputError
+from perception.errors import InputError, PerceptionError
 from perception.types import CostGrid
 
 MODES = ("raw", "scale", "trinary")
@@ -38,7 +37,8 @@ def write_costmap(path_stem: str | Path, grid: CostGrid, mode: str = "raw") -> P
         path of the YAML file.
 
     Raises:
-        InputError: an unknown mode, values outside −1–100, or the files cannot be written.
+        InputError: an unknown mode, or values outside −1–100.
+        PerceptionError: the files cannot be written.
     """
     if mode not in MODES:
         raise InputError(f"costmap mode: expected one of {list(MODES)}, got {mode!r}")
@@ -63,10 +63,11 @@ def write_costmap(path_stem: str | Path, grid: CostGrid, mode: str = "raw") -> P
     # The first row of an image is the highest y.
     pixels = np.ascontiguousarray(_to_pixels(grid.data, mode)[::-1])
     try:
-        _write_atomic(image_path, _encode(pixels, image_path.suffix))
-        _write_atomic(yaml_path, yaml.safe_dump(info, sort_keys=False, default_flow_style=None).encode())
+        stem.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"costmap {stem}: cannot be written ({error})") from error
+        raise PerceptionError(f"cannot save {yaml_path}: {error.strerror}") from error
+    atomic_write(image_path, [_encode(pixels, image_path.suffix)])
+    atomic_write(yaml_path, [yaml.safe_dump(info, sort_keys=False, default_flow_style=None).encode()])
     return yaml_path
 
 
@@ -188,19 +189,3 @@ def _encode(pixels: NDArray[np.uint8], suffix: str) -> bytes:
     if not done:
         raise InputError(f"costmap image: cannot be encoded as {suffix}")
     return content.tobytes()
-
-
-def _write_atomic(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner can read; a map_server may run as someone else.
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -190,7 +190,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def write_json(path: Path, data: Any) -> None:
     """Write plain values, whole or not at all; numbers that are not finite become null."""
     # Reading runs and comparing them needs no map: its kernels stay away.
-    from perception.mapping.octomap_io import atomic_write
+    from perception.atomic_file import atomic_write
 
     atomic_write(path, [f"{json.dumps(plain(data), indent=2)}\n".encode()])
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.atomic_file import atomic_write
 from perception.errors import InputError
 from perception.evaluation.pictures import overlay
 from perception.evaluation.run_folder import WORST
-from perception.mapping.octomap_io import atomic_write
 from perception.types import LabelImage
 
 WRONG = np.array([230, 30, 30], np.uint8)

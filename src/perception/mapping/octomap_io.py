@@ -7,16 +7,13 @@ section with the labels (see label_section), which they also drop when they writ
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from perception.errors import InputError, PerceptionError
+from perception.atomic_file import atomic_write
+from perception.errors import InputError
 from perception.mapping import binary_maps
 from perception.mapping.binary_maps import BinaryMap
 from perception.mapping.label_section import LeafLabels, decode_labels, encode_labels
@@ -87,23 +84,12 @@ def ot_bytes(leaves: Leaves, resolution: float, labels: LeafLabels | None = None
     return b"".join((header, data, section))
 
 
-def write_bt(path: str | Path, leaves: Leaves, resolution: float) -> None:
-    """Save free and occupied space alone, pruned, as OctoMap's OcTree.writeBinary does; atomic like write_ot.
-
-    Args:
-        path: usually ends in .bt.
-        leaves: in depth-first order; colors are not stored.
-        resolution: edge of a voxel of depth 16, meters.
+def bt_bytes(leaves: Leaves, resolution: float) -> bytes:
+    """A .bt of leaves in depth-first order, pruned, as OctoMap's OcTree.writeBinary makes it; colors are not stored.
 
     Raises:
         InputError: leaves or resolution are not as described.
-        PerceptionError: the file cannot be written.
     """
-    atomic_write(path, (bt_bytes(leaves, resolution),))
-
-
-def bt_bytes(leaves: Leaves, resolution: float) -> bytes:
-    """The file that write_bt saves."""
     return bt_file(*binary_stream(leaves.keys, leaves.depths, leaves.log_odds), resolution)
 
 
@@ -242,43 +228,3 @@ def _header_fields(fields: dict[str, str]) -> tuple[str, int, float]:
     if not _NUMBER.fullmatch(resolution):
         raise InputError(f"map header: expected res and a length in meters, got {resolution[:40]!r}")
     return tree_id, int(size), _checked_resolution(float(resolution))
-
-
-def atomic_write(path: str | Path, chunks: Iterable[bytes]) -> None:
-    """Write a file so that its name always stands for a whole one, the old or the new.
-
-    The bytes go to a temporary file in the same folder, to the disk, and then take the name. A symbolic link is
-    followed. A failure removes the temporary file.
-
-    Raises:
-        PerceptionError: the file cannot be written; an old one is as it was.
-    """
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            _write_through(file, chunks)
-        os.replace(temporary, target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise PerceptionError(f"cannot save {path}: {error.strerror}; what was there is unchanged") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _write_through(file: BinaryIO, chunks: Iterable[bytes]) -> None:
-    for chunk in chunks:
-        file.write(chunk)
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable, where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from perception.atomic_file import atomic_write
 from perception.config import SensorModelConfig
 from perception.geometry import Transform
 from perception.mapping import columns, editing, forgetting, inputs, leaves, map_files, octomap_io
@@ -264,7 +265,7 @@ class SemanticOcTree(Lookup):
         """Save as .bt: only free and occupied, as OctoMap's writeBinary; this map keeps its log-odds."""
         with self._lock:
             stream, nodes = map_files.binary_stream(self._store)
-        octomap_io.atomic_write(path, (octomap_io.bt_file(stream, nodes, self.resolution),))
+        atomic_write(path, (octomap_io.bt_file(stream, nodes, self.resolution),))
 
     def octomap_data(self, binary: bool, label_set: Any = None) -> tuple[str, bytes]:
         """Id and data of an octomap_msgs/Octomap message.

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.atomic_file import atomic_write
 from perception.errors import InputError, PerceptionError
 from perception.models.base import require
 
@@ -174,13 +175,11 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mappin
 
     # Not ascontiguousarray, which gives scalars a dimension.
     data = save({name: np.asarray(array, order="C") for name, array in arrays.items()}, dict(metadata or {}) or None)
-    partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
     except OSError as error:
         raise PerceptionError(f"weights {path}: cannot be written ({error})") from error
+    atomic_write(path, [data])
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:

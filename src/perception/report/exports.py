@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from perception.atomic_file import atomic_write
 from perception.evaluation.run_folder import plain
-from perception.mapping.octomap_io import atomic_write
 from perception.report.comparison import Difference
 from perception.report.runs import ReportRun
 

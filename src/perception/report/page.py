@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from perception import __version__
-from perception.mapping.octomap_io import atomic_write
+from perception.atomic_file import atomic_write
 
 SCRIPTS = ("shaders.js", "octree.js", "octree_controls.js", "page.js")
 THEME_BUTTON = '<button type="button" class="theme" title="switch between light and dark">light / dark</button>'

@@ -12,10 +12,10 @@ import numpy as np
 import rclpy
 from numpy.typing import NDArray
 
+from perception.atomic_file import atomic_write
 from perception.errors import InputError
 from perception.evaluation.render import TOP_VIEW, View, render_voxels
 from perception.labels import LabelSet
-from perception.mapping.octomap_io import atomic_write
 from perception.ros.conversions import image_to_color, point_cloud2_to_points
 from perception.ros.label_source import label_set_from_info
 from perception.ros.map_conversions import occupancy_grid_to_cost_grid

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from perception.atomic_file import atomic_write
 from perception.errors import InputError, PerceptionError
-from perception.mapping.octomap_io import atomic_write
 
 FILE = "checkpoint.json"
 VERSION = 1

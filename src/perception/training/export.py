@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from perception.mapping.octomap_io import atomic_write
+from perception.atomic_file import atomic_write
 from perception.models.deeplab import DeepLabV3Plus
 from perception.models.importer import rounded
 from perception.models.model_folder import CARD_FILE, LABELS_FILE, WEIGHTS_FILE

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from perception.mapping.octomap_io import atomic_write
+from perception.atomic_file import atomic_write
 
 _log = logging.getLogger(__name__)
 

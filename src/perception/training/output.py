@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
+from perception.atomic_file import atomic_write
 from perception.config import to_dict
 from perception.errors import PerceptionError
-from perception.mapping.octomap_io import atomic_write
 from perception.models.weights import load_arrays, save_arrays
 from perception.training.config import TrainingConfig
 from perception.training.export import write_model
