@@ -31,17 +31,17 @@ def test_tensors_and_numbers_come_back_exactly_and_the_old_file_goes(tmp_path: P
 
 @pytest.mark.parametrize("fails_at", ["checkpoint-00000002.safetensors", FILE])
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: str):
-    from perception.mapping import octomap_io
+    from perception import atomic_file
 
     save_checkpoint(tmp_path, example(1.0), 1)
-    real = octomap_io._write_through
+    real = atomic_file._write_through
 
     def full(file, chunks):
         if fails_at in str(file.name):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(file, chunks)
 
-    monkeypatch.setattr(octomap_io, "_write_through", full)
+    monkeypatch.setattr(atomic_file, "_write_through", full)
     with pytest.raises(PerceptionError, match="No space left on device; what was there is unchanged"):
         save_checkpoint(tmp_path, example(2.0), 2)
     assert torch.equal(load_checkpoint(tmp_path).tensors["network.weight"], torch.ones(2, 3))
