@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perception.cli import bench_model
-from perception.cli.replay import add_source_arguments, source_options
+from perception.cli.arguments import add_source_arguments, source_options
 from perception.config import PerceptionConfig
 from perception.errors import InputError
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from perception.cli.replay import add_source_arguments, source_options
+from perception.cli.arguments import add_config_arguments, add_labels_argument, add_source_arguments, source_options
 from perception.config import load_config
 from perception.errors import InputError, PerceptionError
 from perception.evaluation.class_mapping import mapping_notes
@@ -27,12 +27,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("source", nargs="+", type=Path, help="bags, folders of frames, or folders of such recordings")
     parser.add_argument("--output", required=True, type=Path, help="folder for the results")
-    parser.add_argument("--config", type=Path, help="YAML file of parameters")
-    parser.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="set one parameter")
+    add_config_arguments(parser)
     parser.add_argument("--model", help="the network, short for --set segmentation.model=NAME")
-    parser.add_argument(
-        "--labels", default="network", choices=("network", "truth", "none"), help="who labels the images"
-    )
+    add_labels_argument(parser)
     parser.add_argument("--no-report", action="store_true", help="leave out report.html and the tables beside it")
     add_score_arguments(parser)
     add_source_arguments(parser)

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from perception.cli.replay import add_source_arguments, source_options
+from perception.cli.arguments import add_config_arguments, add_labels_argument, add_source_arguments, source_options
 from perception.config import load_config
 
 
@@ -21,11 +21,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("source", help="folder of frames or a bag")
     parser.add_argument("--output", required=True, type=Path, help="folder of the new bag; must not exist")
-    parser.add_argument("--config", type=Path, help="YAML file of parameters")
-    parser.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="set one parameter")
-    parser.add_argument(
-        "--labels", default="network", choices=("network", "truth", "none"), help="who labels the images"
-    )
+    add_config_arguments(parser)
+    add_labels_argument(parser)
     parser.add_argument("--storage", default="mcap", choices=("mcap", "sqlite3"), help="default: %(default)s")
     parser.add_argument("--uncompressed", action="store_true", help="do not pack the bag with zstd")
     parser.add_argument("--map-period", type=float, default=1.0, help="write the map every so many seconds")

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from perception.cli.arguments import add_config_arguments, add_labels_argument, add_source_arguments, source_options
 from perception.config import load_config
-from perception.errors import InputError
-from perception.sources.base import TOPIC_ROLES, UP_ROTATIONS, SourceOptions
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -24,11 +23,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("source", help="folder of frames (7-Scenes, TUM, Redwood …) or a bag (.mcap, .db3, its folder)")
     parser.add_argument("--output", required=True, type=Path, help="folder for the results")
-    parser.add_argument("--config", type=Path, help="YAML file of parameters")
-    parser.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="set one parameter")
-    parser.add_argument(
-        "--labels", default="network", choices=("network", "truth", "none"), help="who labels the images"
-    )
+    add_config_arguments(parser)
+    add_labels_argument(parser)
     parser.add_argument(
         "--rerun",
         nargs="?",
@@ -38,50 +34,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add_source_arguments(parser)
     return parser
-
-
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options that choose among what a recording holds; the same for every command that reads one."""
-    group = parser.add_argument_group("recording")
-    group.add_argument("--source-config", help="description of a folder: a YAML file, or the name of a shipped one")
-    group.add_argument(
-        "--topic",
-        action="append",
-        default=[],
-        metavar="ROLE=/TOPIC",
-        help=f"topic of a bag; roles: {', '.join(TOPIC_ROLES)}",
-    )
-    group.add_argument("--fixed-frame", default="", help="frame of the map (default: root of the transform tree)")
-    group.add_argument("--poses", help="TUM trajectory of the camera in place of recorded poses")
-    group.add_argument("--odometry", default="", help="topic of nav_msgs/Odometry in place of /tf")
-    group.add_argument("--extrinsics", help="YAML file of fixed transforms that the bag lacks")
-    group.add_argument("--up", default="+z", choices=sorted(UP_ROTATIONS), help="axis of recorded poses that points up")
-    group.add_argument("--start", type=float, default=0.0, help="skip so many seconds")
-    group.add_argument("--duration", type=float, help="stop after so many seconds")
-    group.add_argument("--every", type=int, default=1, help="use every n-th image")
-
-
-def source_options(arguments: argparse.Namespace, tolerance_s: float) -> SourceOptions:
-    """The options that :func:`add_source_arguments` declared."""
-    topics = {}
-    for text in arguments.topic:
-        role, separator, topic = text.partition("=")
-        if not separator:
-            raise InputError(f"--topic: expected ROLE=/topic, got {text!r}")
-        topics[role] = topic
-    return SourceOptions(
-        config=arguments.source_config,
-        topics=topics,
-        fixed_frame=arguments.fixed_frame,
-        poses=arguments.poses,
-        odometry=arguments.odometry,
-        extrinsics=arguments.extrinsics,
-        start_s=arguments.start,
-        duration_s=arguments.duration,
-        every=arguments.every,
-        tolerance_s=tolerance_s,
-        up=arguments.up,
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:

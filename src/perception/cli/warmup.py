@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
+from perception.cli.arguments import add_config_arguments
 from perception.config import load_config
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser = subparsers.add_parser("warmup", help="fill the caches", description=__doc__)
-    parser.add_argument("--config", type=Path, help="YAML file of parameters")
-    parser.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="set one parameter")
+    add_config_arguments(parser)
     return parser
 
 
