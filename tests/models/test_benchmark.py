@@ -10,7 +10,8 @@ import shutil
 import numpy as np
 import pytest
 
-from perception.cli.bench_model import parse_size, row, summary
+from perception.cli.arguments import parse_size
+from perception.cli.bench_model import row, summary
 from perception.cli.main import main
 from perception.errors import InputError
 from perception.models import benchmark
@@ -84,11 +85,11 @@ def test_libraries_and_compilers_that_are_not_there_are_named(monkeypatch):
 @pytest.mark.parametrize("text", ["512", "0x64", "64x", "x", "axb", "-64x64", "64x9999"])
 def test_sizes_that_are_none_are_refused(text):
     with pytest.raises(InputError, match="expected WIDTHxHEIGHT in pixels"):
-        parse_size(text)
+        parse_size(text, "--input-size")
 
 
 def test_size_is_width_by_height():
-    assert parse_size("640x480") == (480, 640)
+    assert parse_size("640x480", "--input-size") == (480, 640)
 
 
 @pytest.mark.parametrize("change", [{"sizes": []}, {"images": []}, {"repeats": 0}])

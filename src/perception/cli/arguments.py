@@ -65,3 +65,11 @@ def source_options(arguments: argparse.Namespace, tolerance_s: float) -> SourceO
         tolerance_s=tolerance_s,
         up=arguments.up,
     )
+
+
+def parse_size(text: str, option: str) -> tuple[int, int]:
+    """(height, width) in pixels of a text such as 640x480; raises InputError, which names the option, for others."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and 0 < int(width) <= 8192 and 0 < int(height) <= 8192):
+        raise InputError(f"{option}: expected WIDTHxHEIGHT in pixels, at most 8192, got {text!r}")
+    return int(height), int(width)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perception.cli.arguments import parse_size
 from perception.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from perception.cli.bench import open_frames
     from perception.models.benchmark import VARIANTS, benchmark_segmenter, to_dict
 
-    sizes = [parse_size(text) for text in arguments.input_size]
+    sizes = [parse_size(text, "--input-size") for text in arguments.input_size]
     names = [variant.name for variant in VARIANTS]
     wanted = [names[0], *(arguments.backend or names[1:])]
     if set(wanted) - set(names):
@@ -74,14 +75,6 @@ def run(arguments: argparse.Namespace) -> int:
     if all(result.skipped for result in results):
         raise InputError(f"network {arguments.network}: nothing could be measured ({results[0].skipped})")
     return 0
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """(height, width) of a text such as 640x480; raises InputError for anything else."""
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and 0 < int(width) <= 8192 and 0 < int(height) <= 8192):
-        raise InputError(f"--input-size: expected WIDTHxHEIGHT in pixels, at most 8192, got {text!r}")
-    return int(height), int(width)
 
 
 def heading() -> list[str]:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perception.cli.arguments import parse_size
 from perception.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,12 +72,7 @@ def _network(name: str, size: str | None) -> Segmenter:
     from perception.models import create_segmenter
 
     network, _, weights = name.partition("@")
-    input_size = None
-    if size is not None:
-        width, separator, height = size.partition("x")
-        if not separator or not width.isdigit() or not height.isdigit():
-            raise InputError(f"--input-size: expected WIDTHxHEIGHT, got {size!r}")
-        input_size = int(height), int(width)
+    input_size = None if size is None else parse_size(size, "--input-size")
     return create_segmenter(network, weights=weights, input_size=input_size)
 
 

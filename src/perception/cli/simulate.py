@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perception.cli.arguments import parse_size
 from perception.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _options(arguments: argparse.Namespace) -> DriveOptions:
     from perception.simulation.sensor import DepthSensor
     from perception.simulation.trajectory import RobotModel
 
-    width, height = _size(arguments)
+    height, width = parse_size(arguments.size, "--size")
     return DriveOptions(
         frames=arguments.frames,
         rate=arguments.rate,
@@ -129,13 +130,6 @@ def _options(arguments: argparse.Namespace) -> DriveOptions:
     )
 
 
-def _size(arguments: argparse.Namespace) -> tuple[int, int]:
-    width, separator, height = arguments.size.partition("x")
-    if not separator or not width.isdigit() or not height.isdigit():
-        raise InputError(f"--size: expected WIDTHxHEIGHT, got {arguments.size!r}")
-    return int(width), int(height)
-
-
 def _views(arguments: argparse.Namespace) -> int:
     """Random views of houses in place of a drive."""
     from tqdm import tqdm
@@ -144,7 +138,7 @@ def _views(arguments: argparse.Namespace) -> int:
 
     if arguments.scene != "house":
         raise InputError(f"--views: expected the scene house, got {arguments.scene!r}")
-    width, height = _size(arguments)
+    height, width = parse_size(arguments.size, "--size")
     options = ViewSetOptions(
         views=arguments.views,
         per_house=arguments.views_per_house,

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.config import DetectionConfig, SegmentationConfig
 from perception.errors import InputError, MissingDependencyError
 from perception.labels import LabelSet
 from perception.types import Detections, LabelImage
@@ -73,6 +74,20 @@ def label_together(segmenter: Segmenter, images: Sequence[NDArray[np.uint8]]) ->
     """Label (H, W, 3) uint8 RGB images by the segmenter's ``predict_batch``, else one by one; errors as its call's."""
     batch = getattr(segmenter, "predict_batch", None)
     return [segmenter(rgb) for rgb in images] if batch is None else batch(images)
+
+
+def chosen_input_size(config: SegmentationConfig | DetectionConfig) -> tuple[int, int] | None:
+    """(height, width) that a configuration asks for; None for the network's own.
+
+    Raises:
+        InputError: only one of input_width and input_height is given.
+    """
+    if (config.input_height == 0) != (config.input_width == 0):
+        raise InputError(
+            "input_width and input_height: expected both or neither, "
+            f"got {config.input_width} and {config.input_height}"
+        )
+    return (config.input_height, config.input_width) if config.input_height else None
 
 
 def check_image(rgb: NDArray[Any]) -> None:

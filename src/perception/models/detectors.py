@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from perception.config import DetectionConfig
 from perception.errors import InputError
 from perception.labels import LabelSet
-from perception.models.base import Detector, check_image
+from perception.models.base import Detector, check_image, chosen_input_size
 from perception.models.detector_base import DetectorOptions, checked_detections
 from perception.models.torchvision_detectors import TORCHVISION_DETECTORS
-from perception.models.user import load_user_network
+from perception.models.user import UserNetwork, load_user_network
 from perception.models.yolox_detector import build_yolox_detector
 from perception.types import Detections
 
@@ -62,16 +62,13 @@ def detector_from_config(config: DetectionConfig) -> Detector:
     Raises:
         InputError: only one of input_width and input_height is given, and as :func:`create_detector`.
     """
-    size = (config.input_height, config.input_width)
-    if (size[0] == 0) != (size[1] == 0):
-        raise InputError(f"input_width and input_height: expected both or neither, got {size[1]} and {size[0]}")
     return create_detector(
         config.model,
         config.device,
         backend=config.backend,
         weights=config.weights,
         labels=config.labels,
-        input_size=size if size[0] else None,
+        input_size=chosen_input_size(config),
         num_threads=config.num_threads,
         score_threshold=config.score_threshold,
         iou_threshold=config.iou_threshold,
@@ -80,13 +77,13 @@ def detector_from_config(config: DetectionConfig) -> Detector:
     )
 
 
-class UserDetector:
-    """Checks what goes into and comes out of a user's callable.
+class UserDetector(UserNetwork):
+    """Checks what goes into and comes out of a user's callable; it gives Detections or (boxes, scores, labels).
 
     Args:
         name: its specification.
         device: that it was asked to run on.
-        predict: takes (H, W, 3) uint8 RGB; gives Detections or (boxes, scores, labels).
+        predict: the callable; takes (H, W, 3) uint8 RGB.
         label_set: what its labels mean.
         options: which objects are kept; overlapping ones are the callable's own business.
     """
@@ -99,11 +96,8 @@ class UserDetector:
         label_set: LabelSet,
         options: DetectorOptions | None = None,
     ) -> None:
-        self.name = name
-        self.device = device
-        self.label_set = label_set
+        super().__init__(name, device, predict, label_set)
         self.options = options or DetectorOptions()
-        self._predict = predict
 
     def __call__(self, rgb: NDArray[np.uint8]) -> Detections:
         """Find objects in an (H, W, 3) uint8 RGB image; raises InputError for a wrong image or a wrong answer."""
@@ -127,11 +121,3 @@ class UserDetector:
         return checked_detections(
             boxes, scores, labels, self.label_set, size, self.name, self.options, masks, keypoints
         )
-
-    def warm_up(self) -> None:
-        """Its own ``warm_up`` if it has one, else one run on a gray 640×480 image."""
-        own = getattr(self._predict, "warm_up", None)
-        if own is not None:
-            own()
-        else:
-            self(np.full((480, 640, 3), 128, np.uint8))

@@ -9,7 +9,7 @@ from typing import Any
 
 from perception.config import SegmentationConfig
 from perception.errors import InputError
-from perception.models.base import Segmenter
+from perception.models.base import Segmenter, chosen_input_size
 from perception.models.deeplab_segmenter import build_deeplab_segmenter, build_rooms_segmenter
 from perception.models.instances import INSTANCE_SEGMENTERS
 from perception.models.label_map import LabelMap, MappedSegmenter
@@ -89,9 +89,6 @@ def segmenter_from_config(config: SegmentationConfig) -> Segmenter | None:
     """
     if config.model == "none":
         return None
-    size = (config.input_height, config.input_width)
-    if (size[0] == 0) != (size[1] == 0):
-        raise InputError(f"input_width and input_height: expected both or neither, got {size[1]} and {size[0]}")
     return create_segmenter(
         config.model,
         config.device,
@@ -100,7 +97,7 @@ def segmenter_from_config(config: SegmentationConfig) -> Segmenter | None:
         backend=config.backend,
         weights=config.weights,
         labels=config.labels,
-        input_size=size if size[0] else None,
+        input_size=chosen_input_size(config),
         num_threads=config.num_threads,
         precision=config.precision,
     )

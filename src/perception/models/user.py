@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -18,13 +19,13 @@ from perception.models.options import ModelOptions
 from perception.types import LabelImage
 
 
-class UserSegmenter:
-    """Checks what goes into and comes out of a user's callable.
+class UserNetwork(ABC):
+    """A user's callable, called as a network.
 
     Args:
         name: its specification.
         device: that it was asked to run on.
-        predict: takes (H, W, 3) uint8 RGB; gives a LabelImage or a pair (labels, confidence).
+        predict: takes (H, W, 3) uint8 RGB; gives what the subclass says.
         label_set: what its labels mean.
     """
 
@@ -33,6 +34,22 @@ class UserSegmenter:
         self.device = device
         self.label_set = label_set
         self._predict = predict
+
+    @abstractmethod
+    def __call__(self, rgb: NDArray[np.uint8]) -> Any:
+        """Run it on an (H, W, 3) uint8 RGB image and check what it gives."""
+
+    def warm_up(self) -> None:
+        """Its own ``warm_up`` if it has one, else one run on a gray 640×480 image."""
+        own = getattr(self._predict, "warm_up", None)
+        if own is not None:
+            own()
+        else:
+            self(np.full((480, 640, 3), 128, np.uint8))
+
+
+class UserSegmenter(UserNetwork):
+    """Checks what goes into and comes out of a user's callable; it gives a LabelImage or (labels, confidence)."""
 
     def __call__(self, rgb: NDArray[np.uint8]) -> LabelImage:
         """Label an (H, W, 3) uint8 RGB image; raises InputError for a wrong image or a wrong answer."""
@@ -53,14 +70,6 @@ class UserSegmenter:
                 f"got {type(answer).__name__}"
             )
         return checked_label_image(labels, confidence, self.label_set, (rgb.shape[0], rgb.shape[1]), self.name)
-
-    def warm_up(self) -> None:
-        """Its own ``warm_up`` if it has one, else one run on a gray 640×480 image."""
-        own = getattr(self._predict, "warm_up", None)
-        if own is not None:
-            own()
-        else:
-            self(np.full((480, 640, 3), 128, np.uint8))
 
 
 def build_user_segmenter(spec: str, options: ModelOptions) -> UserSegmenter:
