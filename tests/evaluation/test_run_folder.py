@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from perception.errors import InputError
-from perception.evaluation.run_folder import RowWriter, find_runs, load_run, plain, read_rows, write_json
+from perception.evaluation.run_folder import RowWriter, find_failures, find_runs, load_run, plain, read_rows, write_json
 from perception.evaluation.run_key import fingerprint, run_key
 
 
@@ -83,3 +83,23 @@ def test_key_depends_on_contents_config_and_options_not_on_place(tmp_path: Path)
         run_key(c, {"x": 1}, {}),
     }
     assert len(keys) == 4
+
+
+def test_failures_are_those_of_an_evaluation_or_a_sweep(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    write_json(tmp_path / "a" / "evaluation.json", {"format": 1, "runs": [], "failed": {"bag": "no frames"}})
+    cells = [
+        {
+            "status": "failed",
+            "source": "bag",
+            "network": "net",
+            "parameters": {"octomap.resolution": 0.1},
+            "error": "x",
+        },
+        {"status": "done", "source": "bag", "network": "net", "parameters": {}, "error": ""},
+    ]
+    write_json(tmp_path / "b" / "sweep.json", {"format": 1, "cells": cells})
+    assert find_failures(tmp_path / "a") == [("bag", "no frames")]
+    assert find_failures(tmp_path / "b") == [("bag, net, octomap.resolution=0.1", "x")]
+    assert find_failures(tmp_path) == []

@@ -62,3 +62,8 @@ def test_interval_that_excludes_zero_is_colored_by_which_side_is_better():
     assert re.findall(r"<circle[^>]*var\((--\w+)\)", chart) == ["--good", "--bad", "--faint"]
     lower = interval_chart("t", "ms", [("a", 1.0, 0.5, 2.0)], "lower")
     assert re.findall(r"<circle[^>]*var\((--\w+)\)", lower) == ["--bad"]
+
+
+def test_ticks_of_differences_are_written_out():
+    page = interval_chart("Time", "ms", [("run", 1200.0, 900.0, 2600.0)], "lower")
+    assert ">+2,000</text>" in page and ">0</text>" in page and "e+0" not in page

@@ -8,8 +8,8 @@ import re
 import pytest
 from made_runs import write_run
 
-from perception.report.comparison import paired_differences, paired_values
-from perception.report.comparison_sections import summary_table
+from perception.report.comparison import paired_differences, paired_values, recording_means
+from perception.report.comparison_sections import difference_section, means_table, summary_table
 from perception.report.runs import load_runs
 
 
@@ -49,3 +49,43 @@ def test_the_best_run_of_each_recording_is_marked(tmp_path):
     assert {0.8, 0.4} <= best
     assert not {0.7, 0.3} & best
     assert "best of each recording" in page
+
+
+def scalars(**values):
+    return {name.replace("__", "."): {"value": value} for name, value in values.items()}
+
+
+def test_means_are_over_the_recordings_that_every_variant_has_the_number_for(tmp_path):
+    numbers = {"hall": (0.5, 0.7), "kitchen": (0.1, 0.4), "yard": (0.9, None)}
+    runs = []
+    for source, values in numbers.items():
+        for network, value in zip(("first", "second"), values, strict=True):
+            known = scalars(memory__map_mb=2.0) | (scalars(map__semantic__mean_iou=value) if value else {})
+            runs.append(write_run(tmp_path / f"{source}{network}", 0.5, network, source, scalars=known))
+    loaded = load_runs(runs)
+    found = {(one.metric, one.variant): (one.value, one.recordings) for one in recording_means(loaded)}
+    assert found["map.semantic.mean_iou", "first"] == (pytest.approx(0.3), 2)
+    assert found["map.semantic.mean_iou", "second"] == (pytest.approx(0.55), 2)
+    assert found["memory.map_mb", "first"] == (2.0, 3)
+    page = means_table(loaded)
+    assert "Mean IoU of voxels (2)" in page and '<td class="best" data-value="0.55' in page
+    assert means_table(load_runs(runs[:2])) == ""
+
+
+def test_numbers_that_frames_do_not_have_are_compared_by_recording(tmp_path):
+    runs = [
+        write_run(
+            tmp_path / f"{i}{network}", 0.5, network, f"bag{i}", scalars=scalars(map__occupancy__f1=value + i / 100)
+        )
+        for network, value in (("first", 0.5), ("second", 0.25))
+        for i in range(8)
+    ]
+    found = {one.metric: one for one in paired_differences(load_runs(runs))}
+    f1 = found["map.occupancy.f1"]
+    assert (f1.pairs, f1.frames, f1.verdict) == ("recordings", 8, "worse")
+    assert (f1.difference, f1.low, f1.high) == pytest.approx((-0.25, -0.25, -0.25))
+    assert found["segmentation.pixel_accuracy"].pairs == "frames"
+    few = paired_differences(load_runs(runs[:2] + runs[8:10]))
+    f1 = next(one for one in few if one.metric == "map.occupancy.f1")
+    assert (f1.frames, f1.low, f1.verdict) == (2, None, "open")
+    assert "too few recordings" in difference_section(few)

@@ -91,6 +91,40 @@ def test_run_without_any_truth_gives_a_page_all_the_same(tmp_path):
     assert "Not scored: no labels" in page.read_text(encoding="utf-8")
 
 
+def test_what_could_not_be_evaluated_is_named(tmp_path):
+    for name in "ab":
+        write_run(tmp_path / "out" / name, 0.8, "first", name)
+    failed = {"drives/broken": f"no frame could be mapped {HOSTILE}"}
+    (tmp_path / "out" / "evaluation.json").write_text(json.dumps({"format": 1, "runs": ["a", "b"], "failed": failed}))
+    page = write_report([tmp_path / "out"], tmp_path / "r.html")[0]
+    content = page.read_text(encoding="utf-8")
+    assert "Not evaluated" in content and "drives/broken: no frame could be mapped" in content
+    assert HOSTILE not in content
+    assert json.loads((tmp_path / "r.json").read_text())["failed"][0]["what"] == "drives/broken"
+    assert "- drives/broken: no frame could be mapped" in (tmp_path / "r.md").read_text()
+    assert "Means over recordings" in (tmp_path / "r.md").read_text()
+    with (tmp_path / "r_means.csv").open() as file:
+        means = {row["metric"]: row for row in csv.DictReader(file)}
+    assert means["segmentation.pixel_accuracy"] == {
+        "metric": "segmentation.pixel_accuracy", "variant": "", "value": "0.8", "recordings": "2"
+    }  # fmt: skip
+
+
+def test_objects_are_shown_with_how_many_they_are(tmp_path):
+    coco = dict.fromkeys(("AP", "AP50", "AP75", "APm", "APl", "AR1", "AR10", "AR100", "ARm", "ARl"), 0.25)
+    detection = {
+        "detector": "finder", "images": 12, "objects": 2, "coco": {**coco, "APs": None, "ARs": None}, "masks": None,
+        "voc": {"mAP50": 0.5, "classes": []}, "unmapped_truth": [HOSTILE],
+    }  # fmt: skip
+    write_run(tmp_path / "a", detection=detection)
+    content = write_report([tmp_path / "a"], tmp_path / "r.html")[0].read_text(encoding="utf-8")
+    assert "finder · 2 true objects in 12 images · Pascal VOC mAP (IoU 0.5) 0.500" in content
+    objects = content[content.index("<h2>Objects</h2>") :]
+    objects = objects[: objects.index("</section>")]
+    assert objects.count(">0.250</td>") == 10 and objects.count(">–</td>") == 2
+    assert HOSTILE not in objects
+
+
 def test_damaged_run_is_refused_with_a_sentence(tmp_path):
     run = write_run(tmp_path / "run")
     (run / "confusion.csv").write_text("a,b\nfloor,many\n")

@@ -104,7 +104,10 @@ class DetectionRun:
         """The scores with the detector's name and how classes were matched; what is missing goes to ``not_scored``."""
         scores = self._scores.summary()
         if scores is None:
-            reason = self._reason or "no object of a class that the detector knows"
+            lacking = (
+                f" (true: {', '.join(self._unmapped)}; say which is which with --object-map)" if self._unmapped else ""
+            )
+            reason = self._reason or f"no object of a class that the detector knows{lacking}"
             not_scored.append(f"detection: {reason}")
             return None
         if self._unread:

@@ -106,6 +106,24 @@ def find_runs(path: str | Path) -> list[Path]:
     return found
 
 
+def find_failures(path: str | Path) -> list[tuple[str, str]]:
+    """What an evaluation of several recordings, or a sweep, could not evaluate: what, and why."""
+    path = Path(path)
+    if (path / SUMMARY).is_file():
+        return []
+    if (path / EVALUATION).is_file():
+        failed = read_json(path / EVALUATION).get("failed") or {}
+        return [(str(source), str(error)) for source, error in failed.items()]
+    cells = read_json(path / SWEEP).get("cells", []) if (path / SWEEP).is_file() else []
+    found = []
+    for cell in cells:
+        if cell.get("status") == "failed":
+            values = [f"{name}={value}" for name, value in (cell.get("parameters") or {}).items()]
+            what = ", ".join([str(cell.get("source")), str(cell.get("network")), *values])
+            found.append((what, str(cell.get("error"))))
+    return found
+
+
 def claim_folder(folder: Path, marker: str, name: str = "") -> None:
     """Make a folder for results, and see that nothing in it would be mixed up with them.
 

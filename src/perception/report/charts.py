@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.report.page import data, text
+from perception.report.tables import signed_number
 
 WIDTH, HEIGHT = 600, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 10, 12, 36
@@ -249,7 +250,7 @@ def interval_chart(title: str, unit: str, rows: Sequence[tuple[str, float, float
     for value in axis.ticks():
         x = float(axis.pixels(value))
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - BOTTOM}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{height - BOTTOM + 15}" text-anchor="middle">{value:+.3g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{height - BOTTOM + 15}" text-anchor="middle">{signed_number(value)}</text>')
     zero = float(axis.pixels(0.0))
     parts.append(f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="0" y2="{height - BOTTOM}"/>')
     for number, (name, middle, low, high) in enumerate(rows):

@@ -14,6 +14,22 @@ from perception.evaluation.bootstrap import block_bootstrap_interval
 from perception.evaluation.scalars import SCALARS, Scalar
 from perception.report.runs import ReportRun
 
+HEADLINES = (
+    "segmentation.mean_iou",
+    "segmentation.pixel_accuracy",
+    "fusion.single.mean_iou",
+    "fusion.fused.mean_iou",
+    "map.semantic.mean_iou",
+    "map.occupancy.f1",
+    "held_out.accuracy",
+    "costmap.false_free_rate",
+    "detection.coco.AP",
+    "timing.stages.frame.p50_ms",
+    "timing.real_time_factor",
+    "memory.peak_process_mb",
+    "memory.map_mb",
+)
+"""The numbers that stand first, by name of the scalar."""
 FRAME_TITLES = {
     "pixel_accuracy": "Pixel accuracy per frame",
     "mean_iou": "Mean IoU per frame",
@@ -23,21 +39,22 @@ FRAME_TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A metric of one variant less that of another over the frames that both have.
+    """A metric of one variant less that of another over the frames, or recordings, that both have.
 
     Attributes:
-        metric: name of the scalar whose values per frame these are.
+        metric: name of the scalar, for frames of the one whose values per frame these are.
         title: of the values.
         unit: of the difference.
         better: "higher", "lower" or "none".
         a: the variant that is compared with.
         b: the variant that is compared.
         sources: recordings that both were run on.
-        frames: how many frames both have a value for.
+        pairs: "frames" or "recordings".
+        frames: how many of these both have a value for.
         mean_a: mean over these frames.
         mean_b: the same of b.
         difference: mean of b − a.
-        low: lower end of its 95 % interval; None with too few frames.
+        low: lower end of its 95 % interval; None with too few pairs.
         high: upper end.
     """
 
@@ -48,6 +65,7 @@ class Difference:
     a: str
     b: str
     sources: tuple[str, ...]
+    pairs: str
     frames: int
     mean_a: float
     mean_b: float
@@ -57,8 +75,10 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Which is better, this one or the first: "better", "worse", or "same" where the interval cannot tell."""
-        if self.low is None or self.high is None or self.better == "none" or self.low <= 0 <= self.high:
+        """Which is better, this one or the first: "better", "worse", "same" or, without an interval, "open"."""
+        if self.low is None or self.high is None:
+            return "open"
+        if self.better == "none" or self.low <= 0 <= self.high:
             return "same"
         return "better" if (self.low > 0) == (self.better == "higher") else "worse"
 
@@ -68,7 +88,10 @@ class Difference:
 
 
 def paired_differences(runs: Sequence[ReportRun]) -> list[Difference]:
-    """Every variant against the first one, for each metric that frames have."""
+    """Every variant against the first one: frame by frame where these have the metric, else by recording.
+
+    Of a single recording only what its frames have is compared.
+    """
     variants = list(dict.fromkeys(run.variant for run in runs))
     by_place = {(run.variant, run.source): run for run in runs}
     sources = list(dict.fromkeys(run.source for run in runs))
@@ -77,7 +100,7 @@ def paired_differences(runs: Sequence[ReportRun]) -> list[Difference]:
         common = [source for source in sources if (variants[0], source) in by_place and (variant, source) in by_place]
         pairs = [(by_place[variants[0], source], by_place[variant, source]) for source in common]
         for scalar in SCALARS:
-            if scalar.frame_column and pairs:
+            if pairs and (scalar.frame_column or (len(pairs) > 1 and scalar.name in HEADLINES)):
                 found.append(_difference(scalar, pairs, tuple(common)))
     return [one for one in found if one is not None]
 
@@ -85,7 +108,11 @@ def paired_differences(runs: Sequence[ReportRun]) -> list[Difference]:
 def _difference(
     scalar: Scalar, pairs: Sequence[tuple[ReportRun, ReportRun]], sources: tuple[str, ...]
 ) -> Difference | None:
-    values = [paired_values(a.run.frames, b.run.frames, scalar.frame_column) for a, b in pairs]
+    if scalar.frame_column:
+        values = [paired_values(a.run.frames, b.run.frames, scalar.frame_column) for a, b in pairs]
+    else:
+        known = [(a.run.scalar(scalar.name), b.run.scalar(scalar.name)) for a, b in pairs]
+        values = [np.array([pair for pair in known if None not in pair], np.float64).reshape(-1, 2)]
     both = np.concatenate(values)
     if not len(both):
         return None
@@ -100,12 +127,47 @@ def _difference(
         first.variant or first.name,
         second.variant or second.name,
         sources,
+        "frames" if scalar.frame_column else "recordings",
         len(both),
         float(mean_a),
         float(mean_b),
         float(mean_b - mean_a),
         *(interval or (None, None)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A headline number of a variant, the mean over recordings.
+
+    Attributes:
+        metric: name of the scalar.
+        variant: network and parameters; empty where all runs have the same.
+        value: the mean.
+        recordings: over how many: those for which every variant has the number.
+    """
+
+    metric: str
+    variant: str
+    value: float
+    recordings: int
+
+
+def recording_means(runs: Sequence[ReportRun]) -> list[Mean]:
+    """Means of the headline numbers over recordings, variant by variant; none for a single recording."""
+    variants = list(dict.fromkeys(run.variant for run in runs))
+    sources = list(dict.fromkeys(run.source for run in runs))
+    if len(sources) < 2:
+        return []
+    found = []
+    for name in HEADLINES:
+        known = {(run.variant, run.source): run.run.scalar(name) for run in runs}
+        values = {place: value for place, value in known.items() if value is not None}
+        common = [one for one in sources if all((variant, one) in values for variant in variants)]
+        for variant in variants if common else []:
+            mean = sum(values[variant, one] for one in common) / len(common)
+            found.append(Mean(name, variant, mean, len(common)))
+    return found
 
 
 def paired_values(

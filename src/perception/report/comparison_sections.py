@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from perception.evaluation.scalars import BY_NAME, Scalar
 from perception.report.charts import Series, interval_chart, line_chart
-from perception.report.comparison import Difference
+from perception.report.comparison import HEADLINES, Difference, recording_means
 from perception.report.page import text
-from perception.report.run_sections import HEADLINES, column, frame_times
+from perception.report.run_sections import column, frame_times
 from perception.report.runs import ReportRun
-from perception.report.tables import card, cell, class_cell, heat_cell, name_cell, number, table, words
+from perception.report.tables import card, cell, class_cell, heat_cell, name_cell, number, signed_number, table, words
 
 MAX_COLUMNS = 10
 """Runs that stand side by side as columns; more are listed in rows alone."""
@@ -49,6 +50,30 @@ def summary_table(runs: Sequence[ReportRun]) -> str:
     return card("Runs", content, "runs")
 
 
+def means_table(runs: Sequence[ReportRun]) -> str:
+    """A row per variant with its means over recordings; empty text for a single recording."""
+    means = {(one.metric, one.variant): one for one in recording_means(runs)}
+    names = list(dict.fromkeys(metric for metric, _ in means))
+    variants = list(dict.fromkeys(run.variant for run in runs))
+    rows = []
+    for variant in variants:
+        cells = []
+        for name in names:
+            best = _best([means[name, one].value for one in variants], BY_NAME[name].better)
+            value = means[name, variant].value
+            cells.append(cell(value, "", "best" if value in best else ""))
+        rows.append([name_cell(variant or "all runs"), *cells])
+    heads = [f"{_titled(BY_NAME[name])} ({means[name, variants[0]].recordings})" for name in names]
+    caption = "In parentheses over how many recordings: those for which every row has the number."
+    return (
+        card("Means over recordings", table(["runs", *heads], rows, caption, sortable=len(rows) > 1)) if names else ""
+    )
+
+
+def _titled(scalar: Scalar) -> str:
+    return f"{scalar.title}, {scalar.unit}" if scalar.unit else scalar.title
+
+
 def _best(values: Sequence[float | None], better: Any) -> set[float]:
     known = [value for value in values if value is not None]
     if len(set(known)) < 2 or better not in ("higher", "lower"):
@@ -60,23 +85,24 @@ def difference_section(differences: Sequence[Difference]) -> str:
     """Paired differences as a chart per metric and as a table."""
     if not differences:
         return ""
-    charts = []
-    for metric in dict.fromkeys(one.metric for one in differences):
+    charts, order = [], list(dict.fromkeys(one.metric for one in differences))
+    for metric in order:
         chosen = [one for one in differences if one.metric == metric and one.low is not None and one.high is not None]
         rows = [(one.b, one.difference, float(one.low or 0), float(one.high or 0)) for one in chosen]
         if rows:
             charts.append(interval_chart(chosen[0].title, chosen[0].unit, rows, chosen[0].better))
     rows = [
-        [words(one.title), name_cell(one.b), cell(one.frames), cell(one.mean_a, one.unit), cell(one.mean_b, one.unit),
+        [words(one.title), name_cell(one.b), _pairs(one), cell(one.mean_a, one.unit), cell(one.mean_b, one.unit),
          _signed(one.difference, one.unit), _interval(one), f'<td class="{one.verdict} text">{one.verdict}</td>']
-        for one in differences
+        for one in sorted(differences, key=lambda one: order.index(one.metric))
     ]  # fmt: skip
     first = differences[0].a
     intro = (
-        f"Each run against “{first}”, over the frames that both have. The interval holds 95 % of the mean differences "
-        "that resampled stretches of frames give (moving block bootstrap); where it includes zero, neither is better."
+        f"Each run against “{first}”, over the frames that both have, or over recordings for numbers that frames do "
+        "not have. The interval holds 95 % of the mean differences that resampled stretches of them give (moving block "
+        "bootstrap); where it includes zero, neither is better."
     )
-    head = ["metric", "run", "frames", "first", "this", "difference", "95 % interval", "verdict"]
+    head = ["metric", "run", "pairs", "first", "this", "difference", "95 % interval", "verdict"]
     return card(
         "Paired differences",
         f'<p>{text(intro)}</p><div class="charts">{"".join(charts)}</div>{table(head, rows, left=(0, 1, 7))}',
@@ -84,18 +110,20 @@ def difference_section(differences: Sequence[Difference]) -> str:
     )
 
 
+def _pairs(one: Difference) -> str:
+    what = one.pairs if one.frames != 1 else one.pairs.removesuffix("s")
+    return f'<td data-value="{one.frames}">{one.frames:,} {what}</td>'
+
+
 def _signed(value: float, unit: str) -> str:
-    return f'<td data-value="{value}">{"+" if value >= 0 else "−"}{number(abs(value), unit)}</td>'
+    sign = "" if value == 0 else "+" if value > 0 else "−"
+    return f'<td data-value="{value}">{sign}{number(abs(value), unit)}</td>'
 
 
 def _interval(one: Difference) -> str:
     if one.low is None or one.high is None:
-        return "<td>too few frames</td>"
-    return f"<td>{_plain_signed(one.low)} to {_plain_signed(one.high)} {text(one.unit)}</td>"
-
-
-def _plain_signed(value: float) -> str:
-    return f"{'+' if value >= 0 else '−'}{abs(value):.3g}"
+        return f"<td>too few {one.pairs}</td>"
+    return f"<td>{signed_number(one.low)} to {signed_number(one.high)} {text(one.unit)}</td>"
 
 
 def class_comparison(runs: Sequence[ReportRun]) -> str:

@@ -7,12 +7,14 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from perception.atomic_file import atomic_write
 from perception.evaluation.run_folder import plain
-from perception.report.comparison import Difference
+from perception.evaluation.scalars import BY_NAME
+from perception.report.comparison import Difference, recording_means
 from perception.report.runs import ReportRun
 
 FORMAT = 1
@@ -22,14 +24,20 @@ FRAME_TABLES = ("index", "stamp_ns", "dropped", "pixel_accuracy", "mean_iou", "c
                 "map_mb")  # fmt: skip
 
 
-def write_exports(runs: Sequence[ReportRun], differences: Sequence[Difference], page: Path) -> list[Path]:
+def write_exports(
+    runs: Sequence[ReportRun],
+    differences: Sequence[Difference],
+    page: Path,
+    failures: Sequence[tuple[str, str]] = (),
+) -> list[Path]:
     """Write the files beside a page.
 
     Args:
         runs: of the report.
         differences: between them.
         page: whose name the files take: report.json, report.md, report_scalars.csv, report_classes.csv,
-            report_frames.csv and, of several runs, report_differences.csv.
+            report_frames.csv and, of several runs, report_means.csv and report_differences.csv.
+        failures: what could not be evaluated, and why.
     """
     written = []
 
@@ -38,27 +46,34 @@ def write_exports(runs: Sequence[ReportRun], differences: Sequence[Difference], 
         atomic_write(path, [content.encode("utf-8")])
         written.append(path)
 
-    save(".json", json.dumps(plain(as_json(runs, differences)), indent=1, allow_nan=False) + "\n")
-    save(".md", as_markdown(runs, differences))
+    save(".json", json.dumps(plain(as_json(runs, differences, failures)), indent=1, allow_nan=False) + "\n")
+    save(".md", as_markdown(runs, differences, failures))
     save(
         "_scalars.csv", as_csv(("run", "source", "variant", "name", "title", "value", "unit", "better"), _scalars(runs))
     )
     save("_classes.csv", as_csv(CLASS_COLUMNS, _classes(runs)))
     save("_frames.csv", as_csv(("run", "source", "variant", *FRAME_TABLES), _frames(runs)))
+    means = [asdict(one) for one in recording_means(runs)]
+    if means:
+        save("_means.csv", as_csv(tuple(means[0]), means))
     if differences:
         rows = [{**one.as_dict(), "sources": "; ".join(one.sources)} for one in differences]
         save("_differences.csv", as_csv(tuple(rows[0]), rows))
     return written
 
 
-def as_json(runs: Sequence[ReportRun], differences: Sequence[Difference]) -> dict[str, Any]:
-    """All summaries and differences."""
+def as_json(
+    runs: Sequence[ReportRun], differences: Sequence[Difference], failures: Sequence[tuple[str, str]] = ()
+) -> dict[str, Any]:
+    """All summaries, means over recordings, differences and failures."""
     return {
         "format": FORMAT,
         "runs": [
             {"name": run.name, "source": run.source, "variant": run.variant, "summary": run.summary} for run in runs
         ],
+        "means": [asdict(one) for one in recording_means(runs)],
         "differences": [one.as_dict() for one in differences],
+        "failed": [{"what": what, "error": error} for what, error in failures],
     }
 
 
@@ -105,8 +120,10 @@ def as_csv(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
     return file.getvalue()
 
 
-def as_markdown(runs: Sequence[ReportRun], differences: Sequence[Difference]) -> str:
-    """Headline numbers of all runs, differences, and the scores per class of each run."""
+def as_markdown(
+    runs: Sequence[ReportRun], differences: Sequence[Difference], failures: Sequence[tuple[str, str]] = ()
+) -> str:
+    """Headline numbers of all runs, their means, differences, failures, and the scores per class of each run."""
     names = list(dict.fromkeys(name for run in runs for name in run.summary.get("scalars") or {}))
     titles = {name: one for run in runs for name, one in (run.summary.get("scalars") or {}).items()}
     lines = ["# Evaluation", ""]
@@ -115,21 +132,24 @@ def as_markdown(runs: Sequence[ReportRun], differences: Sequence[Difference]) ->
         unit = f", {titles[name]['unit']}" if titles[name].get("unit") else ""
         rows.append([f"{titles[name].get('title', name)}{unit}", *(_shown(run.run.scalar(name)) for run in runs)])
     lines += _table(["number", *(run.name for run in runs)], rows)
+    lines += _means(runs)
+    if failures:
+        lines += ["", "## Not evaluated", "", *(f"- {_plain(what)}: {_plain(error)}" for what, error in failures)]
     if differences:
         lines += ["", "## Paired differences", ""]
         cells = [
             [
                 one.title,
                 one.b,
-                one.frames,
+                f"{one.frames} {one.pairs}",
                 _shown(one.difference),
                 f"{_shown(one.low)} to {_shown(one.high)}",
                 one.verdict,
             ]
             for one in differences
         ]
-        lines += [f"Against {_plain(differences[0].a)}; 95 % intervals by the moving block bootstrap over frames.", ""]
-        lines += _table(["metric", "run", "frames", "difference", "95 % interval", "verdict"], cells)
+        lines += [f"Against {_plain(differences[0].a)}; 95 % intervals by the moving block bootstrap.", ""]
+        lines += _table(["metric", "run", "pairs", "difference", "95 % interval", "verdict"], cells)
     for run in runs:
         entries = (run.summary.get("segmentation") or {}).get("classes") or []
         scored = [entry for entry in entries if entry.get("iou") is not None]
@@ -144,6 +164,24 @@ def as_markdown(runs: Sequence[ReportRun], differences: Sequence[Difference]) ->
             lines += ["", f"Not scored ({_plain(run.name)}):", ""]
             lines += [f"- {_plain(line)}" for line in run.summary["not_scored"]]
     return "\n".join(lines) + "\n"
+
+
+def _means(runs: Sequence[ReportRun]) -> list[str]:
+    """Lines of the means over recordings; none of a single one."""
+    means = {(one.metric, one.variant): one for one in recording_means(runs)}
+    if not means:
+        return []
+    variants = list(dict.fromkeys(variant for _, variant in means))
+    rows = [
+        [
+            BY_NAME[metric].title,
+            means[metric, variants[0]].recordings,
+            *(_shown(means[metric, v].value) for v in variants),
+        ]
+        for metric in dict.fromkeys(metric for metric, _ in means)
+    ]
+    names = [variant or "all runs" for variant in variants]
+    return ["", "## Means over recordings", "", *_table(["number", "recordings", *names], rows)]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -3,33 +3,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perception.report.charts import Series, line_chart, reliability_chart
+from perception.report.comparison import HEADLINES
 from perception.report.page import text
 from perception.report.pictures import classes_in, label_uri, photo_uri, read_picture
 from perception.report.runs import ReportRun, flattened
 from perception.report.tables import card, cell, color_legend, number, sentences, table, words
 
 STAGES = ("read", "prepare", "segment", "cloud", "insert", "costmap", "frame")
-HEADLINES = (
-    "segmentation.mean_iou",
-    "segmentation.pixel_accuracy",
-    "fusion.single.mean_iou",
-    "fusion.fused.mean_iou",
-    "map.semantic.mean_iou",
-    "map.occupancy.f1",
-    "held_out.accuracy",
-    "costmap.false_free_rate",
-    "detection.coco.AP",
-    "timing.stages.frame.p50_ms",
-    "timing.real_time_factor",
-    "memory.peak_process_mb",
-    "memory.map_mb",
-)
+
+MAX_FAILURES = 50
+"""Named in the page."""
 
 
 def overview(run: ReportRun) -> str:
@@ -56,6 +46,14 @@ def overview(run: ReportRun) -> str:
             trouble.append(f"{'Frames dropped' if what == 'dropped' else 'Warning'}: {count} × {reason}{example}")
     content = f"<p>{text(' · '.join(facts))}</p>" + f'<div class="tiles">{"".join(tiles)}</div>'
     return card(f"Summary: {run.name}", content + (f"<h3>Notes</h3>{sentences(trouble)}" if trouble else ""))
+
+
+def failed(failures: Sequence[tuple[str, str]]) -> str:
+    """What could not be evaluated at all; empty text where nothing failed."""
+    lines = [f"{what}: {' '.join(why.split())}" for what, why in failures[:MAX_FAILURES]]
+    if failures[MAX_FAILURES:]:
+        lines.append(f"{len(failures) - MAX_FAILURES} more; the files beside this page name them all")
+    return card("Not evaluated", sentences(lines), "failed")
 
 
 def _tile(scalar: dict[str, Any]) -> str:

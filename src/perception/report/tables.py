@@ -25,6 +25,12 @@ def number(value: Any, unit: str = "") -> str:
     return f"{shown} {text(unit)}" if unit else shown
 
 
+def signed_number(value: float) -> str:
+    """A difference with its sign; none for zero."""
+    sign = "" if value == 0 else "+" if value > 0 else "−"
+    return f"{sign}{abs(value):,.0f}" if abs(value) >= 1000 else f"{sign}{abs(value):.3g}"
+
+
 def cell(value: Any, unit: str = "", kind: str = "") -> Cell:
     """A number; sorted by its value, not by its text."""
     known = isinstance(value, int | float) and not isinstance(value, bool)
@@ -43,7 +49,7 @@ def heat_cell(value: float | None, share: float | None = None, kind: str = "heat
     if value is None:
         return '<td data-value="">–</td>'
     strength = min(max(value if share is None else share, 0.0), 1.0)
-    return f'<td class="{kind}" style="--share:{strength:.3f}" data-value="{value}">{number(value)}</td>'
+    return f'<td class="{kind}" style="--share:{strength:.3f}" data-value="{value}">{value:.3f}</td>'
 
 
 def words(value: Any) -> Cell:
@@ -65,7 +71,7 @@ def class_cell(name: str, color: Sequence[int] | None) -> Cell:
 def name_cell(name: str, color: str = "") -> Cell:
     """What a row is about, with a color of the style sheet."""
     mark = f'<span class="swatch" style="background:var({color})"></span>' if color else ""
-    return f'<td class="name" data-value="{text(name)}">{mark}{text(name)}</td>'
+    return f'<td class="name" style="--length:{len(name) + 3}ch" data-value="{text(name)}">{mark}{text(name)}</td>'
 
 
 def table(

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from perception.errors import InputError
-from perception.evaluation.run_folder import BINARY_MAP, MAP, TRUE_VOXELS
-from perception.report import class_section, comparison_sections, costmap_section, run_sections
+from perception.evaluation.run_folder import BINARY_MAP, MAP, TRUE_VOXELS, find_failures
+from perception.report import class_section, comparison_sections, costmap_section, objects_section, run_sections
 from perception.report.comparison import paired_differences
 from perception.report.exports import write_exports
 from perception.report.mesh import MAX_FACES, Voxels, limited_faces, map_faces
@@ -49,12 +49,13 @@ def write_report(runs: Sequence[Path], output: Path) -> list[Path]:
         raise InputError(f"report: expected an output that ends in .html, got {output.name!r}")
     loaded = load_runs([Path(run) for run in runs])
     differences = paired_differences(loaded) if several_variants(loaded) else []
+    failures = [one for run in runs for one in find_failures(run)]
     first = run_sections.overview(loaded[0]) if len(loaded) == 1 else _comparison(loaded, differences)
-    body = first + _maps(loaded) + _runs(loaded)
+    body = first + run_sections.failed(failures) + _maps(loaded) + _runs(loaded)
     names = list(dict.fromkeys(run.source for run in loaded))
     title = f"perception: {names[0] if len(names) == 1 else f'{len(loaded)} runs of {len(names)} recordings'}"
     page = write_page(output, title, _header(loaded), body)
-    return [page, *write_exports(loaded, differences, output)]
+    return [page, *write_exports(loaded, differences, output, failures)]
 
 
 def _header(runs: Sequence[ReportRun]) -> str:
@@ -71,6 +72,7 @@ def _header(runs: Sequence[ReportRun]) -> str:
 def _comparison(runs: Sequence[ReportRun], differences: Sequence[Any]) -> str:
     return (
         comparison_sections.summary_table(runs)
+        + comparison_sections.means_table(runs)
         + comparison_sections.difference_section(differences)
         + comparison_sections.class_comparison(runs)
         + comparison_sections.curve_comparison(runs)
@@ -85,6 +87,7 @@ def _runs(runs: Sequence[ReportRun]) -> str:
         parts = (
             run_sections.overview(run) if len(runs) > 1 else "",
             class_section.classes(run),
+            objects_section.objects(run),
             run_sections.frames(run, frames),
             run_sections.curves(run),
             costmap_section.costmaps(run),
