@@ -28,9 +28,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "scene",
         help="house (furnished, from --seed; needs the furniture package), boxes (plain, needs no graphics library), "
-        "an SDF world with meshes (.world, .sdf), or a folder with one",
+        "an SDF world with meshes (.world, .sdf), or a folder or an archive (.tar.xz) with one",
     )
-    parser.add_argument("--output", required=True, type=Path, help="folder of the frames or of the bag; must be new")
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        help="folder of the frames or of the bag (drive.mcap makes drive/drive.mcap); must be new",
+    )
     parser.add_argument(
         "--format",
         choices=("auto", "folder", "bag"),

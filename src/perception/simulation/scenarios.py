@@ -11,6 +11,7 @@ from pathlib import Path
 from perception.errors import InputError
 from perception.simulation.drive import Drive, DriveOptions, drive_around, plan_through
 from perception.simulation.scene import Scene
+from perception.simulation.scene_archive import is_archive, unpacked
 
 WORLD_SUFFIXES = (".world", ".sdf")
 MOVING = ("none", "box", "person", "doors")
@@ -108,15 +109,21 @@ def open_scene(options: SceneOptions) -> Scene:
 def world_file(name: str) -> Path:
     """The SDF world that a path names: a file, or the only one in a folder or in ``worlds`` below it.
 
+    A packed folder (.tar.xz and the like) is unpacked into the user's cache.
+
     Raises:
-        InputError: there is none, or several.
+        InputError: there is none, or several, or the archive cannot be unpacked.
     """
     path = Path(name)
     if path.suffix in WORLD_SUFFIXES:
         return path
+    if is_archive(path):
+        path = unpacked(path)
     if not path.is_dir():
         suffixes = " or ".join(WORLD_SUFFIXES)
-        raise InputError(f"scene: expected house, boxes, a file {suffixes} or a folder with one, got {name!r}")
+        raise InputError(
+            f"scene: expected house, boxes, a file {suffixes}, or a folder or a .tar.xz with one, got {name!r}"
+        )
     worlds = sorted(p for below in (path, path / "worlds") for p in below.glob("*") if p.suffix in WORLD_SUFFIXES)
     if len(worlds) != 1:
         raise InputError(f"scene {name}: expected one SDF world in the folder, got {[p.name for p in worlds]}")
