@@ -102,3 +102,41 @@ def test_evaluations_without_a_common_recording_are_refused(tmp_path: Path):
         write_json(tmp_path / side / "evaluation.json", {"format": 1, "runs": ["0", "1"]})
     with pytest.raises(InputError, match="expected evaluations of the same recordings"):
         compare_folders(tmp_path / "a", tmp_path / "b")
+
+
+def several(folder: Path, **accuracies: float | None) -> str:
+    for name, accuracy in accuracies.items():
+        run = make_run(folder / name, [0.5 if accuracy is None else accuracy], name=name)
+        if accuracy is None:
+            write_json(run / "summary.json", {"format": 1, "name": name, "scalars": {}})
+    write_json(folder / "evaluation.json", {"format": 1, "runs": list(accuracies)})
+    return str(folder)
+
+
+def test_what_the_second_lacks_cannot_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    a = several(tmp_path / "a", hall=0.5, room=0.5)
+    lost = several(tmp_path / "b", hall=0.6, yard=0.6)
+    unscored = several(tmp_path / "c", hall=0.6, room=None)
+    assert main(["compare", a, lost, "--metric", ACCURACY]) == 1
+    assert "missing room" in capsys.readouterr().err
+    assert main(["compare", a, unscored, "--metric", ACCURACY]) == 1
+    assert "was not scored in the second: ['room']" in capsys.readouterr().err
+    assert main(["compare", a, lost]) == main(["compare", a, unscored]) == 0
+    more = several(tmp_path / "d", hall=0.6, room=0.6, yard=0.1)
+    assert main(["compare", a, more, "--metric", ACCURACY]) == 0
+    assert main(["compare", unscored, a, "--metric", ACCURACY]) == 2
+    assert main(["compare", unscored, a, "--metric", f"{ACCURACY}=0.2"]) == 0
+
+
+def test_two_runs_of_different_names_are_compared_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    a, b = make_run(tmp_path / "a", [0.5], name="hall"), make_run(tmp_path / "b", [0.5], name="yard")
+    assert main(["compare", str(a), str(b)]) == 0
+    printed = capsys.readouterr().out
+    assert "compared although their names differ: hall and yard" in printed
+    assert f"| {ACCURACY} |" in printed
+
+
+def test_help_shows_percent_signs_once(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    assert "%%" not in capsys.readouterr().out

@@ -17,9 +17,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         "compare",
         help="compare evaluated runs",
-        description="Compare two evaluations of the same recordings: differences with 95 %% bootstrap intervals over "
+        description="Compare two evaluations of the same recordings: differences with 95 % bootstrap intervals over "
         "frames (over recordings for numbers that frames do not have). Exit code 2 when a number chosen with --metric "
-        "got worse by more than its margin, so that continuous integration fails.",
+        "got worse by more than its margin, so that continuous integration fails; 1 where that cannot be told: a wrong "
+        "name, a number or a recording that the second evaluation lacks.",
     )
     parser.add_argument("a", type=Path, help="folder of the evaluation to compare with")
     parser.add_argument("b", type=Path, help="folder of the evaluation to judge")
@@ -28,7 +29,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME[=MARGIN]",
-        help="fail when this number gets worse by more than the margin, in its unit (default: 0)",
+        help="fail when this number gets worse by more than the margin, in its unit (default: 0), such as "
+        "map.semantic.mean_iou=0.01; the printed table has all names",
     )
     parser.add_argument("--output", type=Path, help="write the comparison as .json, .csv or .md")
     return parser
@@ -42,6 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--output: expected a file that ends in .json, .csv or .md, got {arguments.output}")
     found = compare_folders(arguments.a, arguments.b, parse_margins(arguments.metric))
     print(table(found["metrics"]))
+    for pair in found["pairs"]:
+        if pair["name"] != pair["name_b"]:
+            print(f"compared although their names differ: {pair['name']} and {pair['name_b']}")
     for name in found["unpaired"]:
         print(f"not compared, in one evaluation only: {name}")
     if arguments.output is not None:
@@ -66,12 +71,13 @@ def parse_margins(texts: list[str]) -> dict[str, float]:
 
 def table(metrics: list[dict[str, Any]]) -> str:
     """The comparison as a Markdown table."""
-    rows = [["number", "a", "b", "difference", "95 % interval", "pairs", ""], ["---"] * 7]
+    rows = [["number", "a", "b", "difference", "95 % interval", "pairs", "name", ""], ["---"] * 8]
     for entry in metrics:
         interval = "" if entry["low"] is None else f"{entry['low']:+.4g} … {entry['high']:+.4g}"
         title = f"{entry['title']}, {entry['unit']}" if entry["unit"] else entry["title"]
         numbers = [_number(entry["a"]), _number(entry["b"]), _number(entry["difference"], "+")]
-        rows.append([title, *numbers, interval, str(entry["frames"]), "worse" if entry["worse"] else ""])
+        verdict = "worse" if entry["worse"] else ""
+        rows.append([title, *numbers, interval, str(entry["frames"]), entry["name"], verdict])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

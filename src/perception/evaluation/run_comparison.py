@@ -63,11 +63,12 @@ def compare_folders(a: str | Path, b: str | Path, margins: Mapping[str, float] |
         margins: by name of a scalar, by how much it may get worse.
 
     Returns:
-        ``format``, ``a``, ``b``, ``pairs`` (name, a, b), ``unpaired`` (names of recordings that only one has) and
-        ``metrics``, as of :class:`Comparison`.
+        ``format``, ``a``, ``b``, ``pairs`` (name, name_b, a, b), ``unpaired`` (names of recordings that only one has)
+        and ``metrics``, as of :class:`Comparison`.
 
     Raises:
-        InputError: no finished run, no common recording, or a margin for a number that is unknown or that one lacks.
+        InputError: no finished run, no common recording, a margin for a number that is unknown, or one for a number or
+            a recording that the first evaluation has and the second lacks.
     """
     runs_a, runs_b = ([load_run(path) for path in find_runs(folder)] for folder in (a, b))
     pairs = pair_runs(runs_a, runs_b)
@@ -75,11 +76,16 @@ def compare_folders(a: str | Path, b: str | Path, margins: Mapping[str, float] |
         names = [sorted({run.name for run in runs}) for runs in (runs_a, runs_b)]
         raise InputError(f"compare: expected evaluations of the same recordings, got {names[0]} and {names[1]}")
     known = {run.name for pair in pairs for run in pair}
+    lost = sorted(run.name for run in runs_a if all(run is not one for one, _ in pairs))
+    if lost and margins:
+        raise InputError(f"compare: expected the recordings of {a} in {b}, too; missing {', '.join(lost)}")
     return {
         "format": FORMAT,
         "a": str(a),
         "b": str(b),
-        "pairs": [{"name": one.name, "a": str(one.path), "b": str(other.path)} for one, other in pairs],
+        "pairs": [
+            {"name": one.name, "name_b": other.name, "a": str(one.path), "b": str(other.path)} for one, other in pairs
+        ],
         "unpaired": sorted({run.name for run in (*runs_a, *runs_b)} - known),
         "metrics": [asdict(entry) for entry in compare_runs(pairs, margins or {})],
     }
@@ -110,9 +116,13 @@ def compare_runs(pairs: Sequence[tuple[Run, Run]], margins: Mapping[str, float])
             raise InputError(f"metric {name}: expected a margin of 0 or more, got {margin}")
     found = [_compare(scalar, pairs, margins.get(scalar.name)) for scalar in BY_NAME.values()]
     result = [entry for entry in found if entry is not None]
+    for name in margins:
+        lacking = [one.name for one, other in pairs if one.scalar(name) is not None and other.scalar(name) is None]
+        if lacking:
+            raise InputError(f"metric {name}: expected in both evaluations; was not scored in the second: {lacking}")
     missing = sorted(set(margins) - {entry.name for entry in result})
     if missing:
-        raise InputError(f"metric {', '.join(missing)}: expected in both evaluations, at least one was not scored so")
+        raise InputError(f"metric {', '.join(missing)}: expected in both evaluations; was not scored in the first")
     return result
 
 
