@@ -17,7 +17,12 @@ MAP_SUFFIXES = (".ot", ".bt")
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Declare the command."""
-    parser = subparsers.add_parser("info", help="say what is in a map or a recording", description=__doc__)
+    parser = subparsers.add_parser(
+        "info",
+        help="say what is in a map or a recording",
+        description="Say what is in a map file, a bag or a folder of "
+        "frames: size, resolution and classes of a map; topics, times and counts of a recording.",
+    )
     parser.add_argument("file", type=Path, help="map (.ot, .bt), bag, or folder of frames")
     parser.add_argument("--source-config", help="description of a folder: a YAML file, or the name of a shipped one")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -74,5 +79,17 @@ def _print(facts: dict[str, Any]) -> None:
             print(f"{name}:")
             for entry in value:
                 print("  " + "  ".join(str(part) for part in entry.values()))
+        elif isinstance(value, dict):
+            print(f"{name}:")
+            for inner, part in value.items():
+                print(f"  {inner}: {_classes(part) if inner == 'label_set' else part}")
         else:
             print(f"{name:<{width}}  {value}")
+
+
+def _classes(label_set: Any) -> str:
+    """Ids and names of a label set that a file describes."""
+    try:
+        return f"{label_set['name']}: " + ", ".join(f"{entry['id']} {entry['name']}" for entry in label_set["classes"])
+    except (KeyError, TypeError):
+        return str(label_set)

@@ -7,6 +7,7 @@ Rerun is an optional dependency (extra ``viewer``); nothing else of the package 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ class RerunLog:
         self._classes: set[int] = set()
         self._first_stamp: int | None = None
         self._finish: Callable[[], None] = lambda: None
-        self._stream = rerun.RecordingStream(f"perception: {name}")
+        # Rerun has few signs for the names of recordings, and puts a hash behind any other.
+        self._stream = rerun.RecordingStream(f"perception: {re.sub(r'[^A-Za-z0-9_-]+', '-', name)}")
         try:
             if output is None:
                 self._stream.spawn(default_blueprint=self._blueprint())
