@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +103,31 @@ def test_path_of_a_long_run_stays_short_from_its_first_point_to_its_last(tmp_pat
     assert max(map(len, logged)) <= MAX_PATH + 1
     assert logged[-1][0, 0] == 0 and logged[-1][-1, 0] == 5 * MAX_PATH - 1
     assert set(np.diff(logged[-1][:-1, 0]).tolist()) == {8.0}
+
+
+def test_a_viewer_that_does_not_start_is_a_failure(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rerun", types.ModuleType("rerun"))
+    asked = []
+
+    def run(command, check):
+        asked.append(command)
+        return types.SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    (tmp_path / "a.rrd").touch()
+    assert main(["view", str(tmp_path / "a.rrd")]) == 1
+    assert "--web-viewer" in capsys.readouterr().err
+    assert asked[0][-3:] == ["--bind", "127.0.0.1", str(tmp_path / "a.rrd")]
+
+
+def test_the_viewer_is_found_without_an_activated_environment(tmp_path, monkeypatch):
+    pytest.importorskip("rerun", reason="needs rerun-sdk (extra viewer)")
+    from perception.report.rerun_log import _find_viewer
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shutil.which("rerun") is None
+    _find_viewer()
+    assert shutil.which("rerun")
+    found = os.environ["PATH"]
+    _find_viewer()
+    assert os.environ["PATH"] == found

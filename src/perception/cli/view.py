@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from perception.errors import InputError
+from perception.errors import InputError, PerceptionError
 
 MAP_SUFFIXES = (".ot", ".bt")
 
@@ -104,4 +104,10 @@ def _open_viewer(path: Path) -> None:
     from perception.report.rerun_log import import_rerun
 
     import_rerun()
-    subprocess.run([sys.executable, "-m", "rerun", str(path)], check=False)
+    # Listens for programs that log to it, which no other machine needs to be.
+    code = subprocess.run([sys.executable, "-m", "rerun", "--bind", "127.0.0.1", str(path)], check=False).returncode
+    if code:
+        raise PerceptionError(
+            f"Rerun's viewer ended with code {code}; where there is no screen, {sys.executable} -m rerun --web-viewer "
+            f"{path} shows it in a browser"
+        )

@@ -7,7 +7,10 @@ Rerun is an optional dependency (extra ``viewer``); nothing else of the package 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,13 @@ def import_rerun() -> Any:
         ) from error
 
 
+def _find_viewer() -> None:
+    """Put the viewer that the package brings where Rerun looks for it, for a Python whose folder is not in PATH."""
+    spec = importlib.util.find_spec("rerun_cli")
+    if shutil.which("rerun") is None and spec is not None and spec.submodule_search_locations:
+        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *spec.submodule_search_locations])
+
+
 class RerunLog:
     """Something that Rerun shows: images, clouds, maps, costmaps, the camera's path and curves.
 
@@ -79,6 +89,7 @@ class RerunLog:
         self._stream = rerun.RecordingStream(f"perception: {re.sub(r'[^A-Za-z0-9_-]+', '-', name)}")
         try:
             if output is None:
+                _find_viewer()
                 self._stream.spawn(default_blueprint=self._blueprint())
             else:
                 output.parent.mkdir(parents=True, exist_ok=True)
