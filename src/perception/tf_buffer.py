@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
+from functools import reduce
 from threading import Condition
 from time import monotonic
 
@@ -109,6 +110,8 @@ class TransformBuffer:
                 known = ", ".join(sorted(self.frames())) or "none"
                 raise TransformError(f"no transform connects {source!r} to {target!r}; known frames: {known}", "no_tf")
             common_T_source = self._climb(up_source[: up_source.index(common)], stamp_ns)
+            if common == target:
+                return common_T_source
             common_T_target = self._climb(up_target[: up_target.index(common)], stamp_ns)
         return common_T_target.inverse() @ common_T_source
 
@@ -151,7 +154,5 @@ class TransformBuffer:
         return chain
 
     def _climb(self, frames: list[str], stamp_ns: int) -> Transform:
-        result = Transform.identity()
-        for frame in frames:
-            result = self._edges[frame].at(stamp_ns, frame) @ result
-        return result
+        links = [self._edges[frame].at(stamp_ns, frame) for frame in frames]
+        return reduce(lambda result, link: link @ result, links) if links else Transform.identity()

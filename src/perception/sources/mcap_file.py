@@ -237,12 +237,13 @@ class McapFile:
         while position + _RECORD_HEADER.size <= end:
             # Others may read from the file between two records.
             self._file.seek(position)
-            kind, size = self._header()
+            head = self._file.read(_RECORD_HEADER.size + _MESSAGE_HEADER.size)
+            kind, size = self._parse_header(head)
             position += _RECORD_HEADER.size + size
             if position > end:
                 raise _BreakError(f"damaged chunk at byte {offset}")
-            head = self._take(min(size, _MESSAGE_HEADER.size)) if kind == MESSAGE else b""
-            if wanted is None or len(head) < 2 or int.from_bytes(head[:2], "little") in wanted:
+            head = head[_RECORD_HEADER.size :][:size]
+            if kind != MESSAGE or wanted is None or int.from_bytes(head[:2], "little") in wanted:
                 yield kind, self._fill(size, head)
             else:
                 yield kind, memoryview(head)
@@ -259,12 +260,15 @@ class McapFile:
             raise _BreakError(f"damaged schema or channel ({error})") from error
 
     def _header(self) -> tuple[int, int]:
-        data = self._file.read(_RECORD_HEADER.size)
+        return self._parse_header(self._file.read(_RECORD_HEADER.size))
+
+    def _parse_header(self, data: bytes) -> tuple[int, int]:
+        """Kind and size of a record from what was read last."""
         if len(data) < _RECORD_HEADER.size:
             raise self._cut_off()
-        kind, size = _RECORD_HEADER.unpack(data)
+        kind, size = _RECORD_HEADER.unpack_from(data)
         if size > MAX_RECORD_BYTES:
-            raise _BreakError(f"damaged at byte {self._file.tell() - _RECORD_HEADER.size}")
+            raise _BreakError(f"damaged at byte {self._file.tell() - len(data)}")
         return kind, size
 
     def _take(self, size: int) -> bytes:
