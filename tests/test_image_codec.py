@@ -269,6 +269,28 @@ def test_decoding_inverts_any_layout(height, width, encoding, extra, big, seed):
     assert np.array_equal(decoded, values if channels > 1 else values[..., 0])
 
 
+@pytest.mark.parametrize("encode", [png, jpeg])
+def test_size_of_a_file_is_told_without_decoding_and_only_of_a_whole_one(encode):
+    assert codec.compressed_size("any", encode(PICTURE)) == (40, 80)
+    for data in (encode(PICTURE)[:-200], b"", b"GIF89a", png_claiming(1 << 16, 1 << 16)):
+        with pytest.raises(InputError):
+            codec.compressed_size("any", data)
+    with pytest.raises(InputError, match="got depth"):
+        codec.compressed_size("16UC1; compressedDepth png", encode(PICTURE))
+
+
+def test_size_of_a_color_image_is_told_under_the_same_conditions_as_it_is_decoded():
+    assert codec.color_size(2, 2, "rgb8", 6, False, bytes(12)) == (2, 2)
+    for arguments in (
+        (2, 2, "16UC1", 4, False, bytes(8)),
+        (2, 2, "rgb8", 6, False, bytes(11)),
+        (0, 2, "rgb8", 6, 0, b""),
+    ):
+        for told in (codec.color_size, codec.decode_color):
+            with pytest.raises(InputError):
+                told(*arguments)
+
+
 SIZES = st.one_of(st.integers(0, 20), st.integers(-(2**31), 2**32 - 1), st.sampled_from([2**31, 2**32 - 1]))
 
 
@@ -287,6 +309,8 @@ def test_any_image_fields_give_an_image_or_an_input_error(height, width, encodin
         except InputError:
             continue
         assert image.shape[:2] == (height, width)
+        if decode is codec.decode_color:
+            assert codec.color_size(height, width, encoding, step, big, data) == (height, width)
 
 
 @given(
@@ -298,6 +322,9 @@ def test_any_image_fields_give_an_image_or_an_input_error(height, width, encodin
 def test_any_compressed_bytes_give_an_image_or_an_input_error(format, head, cut, tail):
     for decode in (codec.decode_compressed, codec.decode_compressed_color, codec.decode_compressed_depth):
         try:
-            assert decode(format, head[: cut % (len(head) + 1)] + tail).size > 0
+            image = decode(format, head[: cut % (len(head) + 1)] + tail)
         except InputError:
             continue
+        assert image.size > 0
+        if decode is codec.decode_compressed:
+            assert codec.compressed_size(format, head[: cut % (len(head) + 1)] + tail) == image.shape[:2]

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import yaml
 
+from perception import image_codec
 from perception.cli.main import main
+from perception.config import PerceptionConfig
 from perception.labels import LabelSet
 from perception.mapping import SemanticOcTree
+from perception.replay import Replay
 from perception.simulation.boxes import synthetic_room_frames
-from perception.sources.bag_writer import write_bag
+from perception.sources import bag_messages, bags, open_source
+from perception.sources.bag_writer import BagLayout, write_bag
 
 OUTPUTS = {
     "map.ot", "map.bt", "costmap.yaml", "costmap.pgm", "costmap_path.png", "octree_top.png", "octree_angle.png",
@@ -161,3 +165,32 @@ def test_truncated_bag_is_used_up_to_the_break_or_refused_in_one_line(bag, tmp_p
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(Exception, match="no such file"):
         main(["--debug", "info", str(tmp_path / "absent")])
+
+
+@pytest.fixture(scope="module")
+def jpeg_bag(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bags") / "jpeg"
+    write_bag(path, synthetic_room_frames(4, 160, 120), BagLayout(color="jpeg"))
+    return path
+
+
+def _run(bag, output, labels, observe=None):
+    with open_source(bag) as source:
+        return Replay(source, PerceptionConfig(), output, labels).run(observe=observe)
+
+
+def test_images_that_nobody_looks_at_are_not_decoded(jpeg_bag, tmp_path, monkeypatch):
+    decoded = []
+
+    def decode(format, data):
+        decoded.append(format)
+        return image_codec.decode_compressed_color(format, data)
+
+    monkeypatch.setattr(bag_messages, "decode_compressed_color", decode)
+    plain = _run(jpeg_bag, tmp_path / "a", "none", lambda result: None)
+    assert len(decoded) == 4
+    monkeypatch.setattr(bags, "labels_from", None)
+    result = _run(jpeg_bag, tmp_path / "b", "none")
+    assert len(decoded) == 4
+    assert result["frames"] == 4 and result["voxels"] == plain["voxels"]
+    assert not result["dropped"] and not result["warnings"]

@@ -5,7 +5,7 @@ import pytest
 from perception.errors import InputError
 from perception.geometry import PinholeCamera, Transform
 from perception.labels import LabelClass, LabelSet
-from perception.types import CostGrid, Detections, Frame, LabelImage
+from perception.types import CostGrid, DeferredColor, Detections, Frame, LabelImage
 
 CAMERA = PinholeCamera(4, 3, 2.0, 2.0, 1.5, 1.0)
 CLASSES = LabelSet("x", (LabelClass(0, "a", (1, 2, 3)), LabelClass(1, "b", (4, 5, 6))))
@@ -64,3 +64,45 @@ def test_cost_grid_refuses_other_types_and_resolutions():
         CostGrid(np.zeros((2, 2)), 0.05, (0, 0))
     with pytest.raises(InputError, match="resolution"):
         CostGrid(np.zeros((2, 2), np.int8), 0.0, (0, 0))
+
+
+class _Decoder:
+    """Counts how often it was asked for its image."""
+
+    def __init__(self, image):
+        self.image, self.count = image, 0
+
+    def __call__(self):
+        self.count += 1
+        return self.image
+
+
+def test_deferred_color_is_decoded_once_and_only_when_it_is_looked_at():
+    decoder = _Decoder(np.full((3, 4, 3), 7, np.uint8))
+    one = frame(color=DeferredColor(3, 4, decoder))
+    other = one.changed(stamp_ns=5)
+    brighter = frame(color=one.color_through(lambda color: color + np.uint8(1)))
+    assert decoder.count == 0
+    assert (brighter.color == 8).all() and (other.color == 7).all() and (one.color == 7).all()
+    assert other.stamp_ns == 5 and decoder.count == 1
+
+
+def test_deferred_color_of_another_size_than_the_camera_is_refused_before_it_is_decoded():
+    decoder = _Decoder(np.zeros((3, 4, 3), np.uint8))
+    with pytest.raises(InputError, match="expected 4x3 as its intrinsics say, got 5x3"):
+        frame(color=DeferredColor(3, 5, decoder))
+    assert decoder.count == 0
+
+
+def test_deferred_color_that_is_not_as_announced_is_refused_when_looked_at():
+    one = frame(color=DeferredColor(3, 4, _Decoder(np.zeros((3, 5, 3), np.uint8))))
+    with pytest.raises(InputError, match="announced"):
+        _ = one.color
+
+
+def test_a_frame_of_an_array_is_changed_like_any_other():
+    one = frame()
+    assert one.changed(stamp_ns=9).color is one.color
+    assert (one.color_through(lambda color: color + np.uint8(2)) == 2).all()
+    with pytest.raises(AttributeError):
+        one.color = one.color

@@ -98,12 +98,22 @@ def decode_image(
     Raises:
         InputError: the encoding is not known, or the sizes contradict each other.
     """
-    image = _view_image(height, width, encoding, step, is_bigendian, data)
+    image = view_image(height, width, encoding, step, is_bigendian, data)
     return np.require(image, image.dtype.newbyteorder("="), ["C", "W"])
 
 
-def _view_image(height: int, width: int, encoding: str, step: int, is_bigendian: bool | int, data: Any) -> NDArray[Any]:
-    """What :func:`decode_image` makes, of ``data`` itself where no conversion is needed."""
+def view_image(height: int, width: int, encoding: str, step: int, is_bigendian: bool | int, data: Any) -> NDArray[Any]:
+    """Like :func:`decode_image`, but of ``data`` itself where no conversion is needed, in its byte order."""
+    image = _view_pixels(height, width, encoding, step, is_bigendian, data)
+    if encoding in _TO_RGB:
+        return _convert_color(np.ascontiguousarray(image), encoding)
+    return image[..., 0] if image.shape[2] == 1 else image
+
+
+def _view_pixels(
+    height: int, width: int, encoding: str, step: int, is_bigendian: bool | int, data: Any
+) -> NDArray[Any]:
+    """(H, W, channels) of ``data`` itself, as the encoding has them."""
     if encoding not in LAYOUTS:
         raise InputError(f"image encoding: expected one of {', '.join(LAYOUTS)}, got {str(encoding)[:40]!r}")
     kind, channels = LAYOUTS[encoding]
@@ -112,10 +122,7 @@ def _view_image(height: int, width: int, encoding: str, step: int, is_bigendian:
     dtype = np.dtype(kind).newbyteorder(">" if is_bigendian else "<")
     _check_layout(height, width, encoding, step, len(buffer), channels * dtype.itemsize)
     strides = (step, channels * dtype.itemsize, dtype.itemsize)
-    image: NDArray[Any] = np.ndarray((height, width, channels), dtype, buffer, 0, strides)
-    if encoding in _TO_RGB:
-        return _convert_color(np.ascontiguousarray(image), encoding)
-    return image[..., 0] if channels == 1 else image
+    return np.ndarray((height, width, channels), dtype, buffer, 0, strides)
 
 
 def decode_color(
@@ -126,9 +133,16 @@ def decode_color(
     Raises:
         InputError: as :func:`decode_image`, or the encoding holds depth or numbers.
     """
-    if encoding in LAYOUTS and encoding not in COLOR_ENCODINGS:
-        raise InputError(f"color image: expected a color or mono encoding, got {encoding!r}")
+    _check_color_encoding(encoding)
     return to_rgb(decode_image(height, width, encoding, step, is_bigendian, data))
+
+
+def color_size(
+    height: int, width: int, encoding: str, step: int, is_bigendian: bool | int, data: Any
+) -> tuple[int, int]:
+    """(height, width) of what :func:`decode_color` makes, without decoding; raises what it raises."""
+    _check_color_encoding(encoding)
+    return _view_pixels(height, width, encoding, step, is_bigendian, data).shape[:2]
 
 
 def decode_depth(
@@ -145,7 +159,7 @@ def decode_depth(
     if encoding not in DEPTH_ENCODINGS:
         raise InputError(f"depth image: expected encoding 16UC1 (millimeters) or 32FC1 (meters), got {encoding!r}")
     # The change to meters makes an array of its own.
-    return to_meters(_view_image(height, width, encoding, step, is_bigendian, data))
+    return to_meters(view_image(height, width, encoding, step, is_bigendian, data))
 
 
 def decode_compressed(format: str, data: Any) -> NDArray[Any]:
@@ -162,8 +176,7 @@ def decode_compressed(format: str, data: Any) -> NDArray[Any]:
     Raises:
         InputError: neither JPEG nor PNG, cut short, damaged, or more than :data:`MAX_PIXELS`.
     """
-    if "compressedDepth" in format:
-        raise InputError(f"compressed image: expected a picture, got depth (format {format[:60]!r})")
+    _check_picture_format(format)
     image = _decode_file(as_bytes(data), format)
     if image.ndim == 2:
         return image
@@ -173,6 +186,17 @@ def decode_compressed(format: str, data: Any) -> NDArray[Any]:
     if "compressed rgb" in format and image.shape[2] == 3:
         return image
     return _convert_color(image, "bgr8" if image.shape[2] == 3 else "bgra8")
+
+
+def compressed_size(format: str, data: Any) -> tuple[int, int]:
+    """(height, width) that a JPEG or PNG file claims, without decoding it.
+
+    Raises:
+        InputError: neither JPEG nor PNG, without its end, or more than :data:`MAX_PIXELS`. Damage inside of the file is
+            found by :func:`decode_compressed` only.
+    """
+    _check_picture_format(format)
+    return _file_size(as_bytes(data), format)
 
 
 def decode_compressed_color(format: str, data: Any) -> NDArray[np.uint8]:
@@ -251,6 +275,16 @@ def to_meters(depth: NDArray[Any]) -> NDArray[np.float32]:
     return meters
 
 
+def _check_color_encoding(encoding: str) -> None:
+    if encoding in LAYOUTS and encoding not in COLOR_ENCODINGS:
+        raise InputError(f"color image: expected a color or mono encoding, got {encoding!r}")
+
+
+def _check_picture_format(format: str) -> None:
+    if "compressedDepth" in format:
+        raise InputError(f"compressed image: expected a picture, got depth (format {format[:60]!r})")
+
+
 def _check_layout(height: int, width: int, encoding: str, step: int, length: int, pixel_bytes: int) -> None:
     if height <= 0 or width <= 0:
         raise InputError(f"image: expected a positive size, got {width}x{height}")
@@ -295,6 +329,18 @@ def _decode_file(buffer: NDArray[np.uint8], format: str) -> NDArray[Any]:
     """Decode a PNG or JPEG file to OpenCV's channel order, once its claimed size is accepted."""
     import cv2
 
+    height, width = _file_size(buffer, format)
+    try:
+        image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        image = None
+    if image is None or image.shape[:2] != (height, width) or image.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"compressed image: the {width}x{height} file is damaged (format {format[:60]!r})")
+    return image
+
+
+def _file_size(buffer: NDArray[np.uint8], format: str) -> tuple[int, int]:
+    """(height, width) of a PNG or JPEG file, checked."""
     if _starts_with(buffer, _PNG_SIGNATURE):
         width, height = _png_size(buffer)
     elif _starts_with(buffer, _JPEG_SIGNATURE):
@@ -303,13 +349,7 @@ def _decode_file(buffer: NDArray[np.uint8], format: str) -> NDArray[Any]:
         raise InputError(f"compressed image: expected a JPEG or PNG file, got other data (format {format[:60]!r})")
     if not 0 < width * height <= MAX_PIXELS:
         raise InputError(f"compressed image: expected 1 to {MAX_PIXELS} pixels, got {width}x{height}")
-    try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        image = None
-    if image is None or image.shape[:2] != (height, width) or image.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"compressed image: the {width}x{height} file is damaged (format {format[:60]!r})")
-    return image
+    return height, width
 
 
 def _png_size(buffer: NDArray[np.uint8]) -> tuple[int, int]:
@@ -332,7 +372,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
             position += 1
             continue
         if marker == 0xDA:  # From here compressed data, in which only the end of the image reads ff d9.
-            if size is None or data.find(b"\xff\xd9", position) < 0:
+            if size is None or data.rfind(b"\xff\xd9", position) < 0:
                 break
             return size
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and position + 9 <= len(data):

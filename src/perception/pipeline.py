@@ -7,7 +7,7 @@ Live nodes and offline replay both run this; read :meth:`PerceptionPipeline.proc
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -193,7 +193,7 @@ def registered(frame: Frame) -> Frame:
     """The frame without lens distortion and with depth seen from the color camera."""
     changes: dict[str, Any] = {}
     if frame.camera.is_distorted:
-        changes["color"] = rectify(frame.color, frame.camera)
+        changes["color"] = frame.color_through(lambda color: rectify(color, frame.camera))
         changes["camera"] = frame.camera.rectified()
         if frame.labels is not None:
             changes["labels"] = rectify(frame.labels, frame.camera)
@@ -204,7 +204,7 @@ def registered(frame: Frame) -> Frame:
         changes.update(depth_camera=None, camera_T_depth=None)
     if depth is not frame.depth:
         changes["depth"] = depth
-    return replace(frame, **changes) if changes else frame
+    return frame.changed(**changes) if changes else frame
 
 
 def create_tree(config: OctomapConfig, label_set: Any) -> SemanticOcTree:

@@ -57,13 +57,14 @@ class Replay:
     def run(
         self,
         progress: Callable[[], object] = lambda: None,
-        observe: Callable[[FrameResult], object] = lambda result: None,
+        observe: Callable[[FrameResult], object] | None = None,
     ) -> dict[str, Any]:
         """Take in all frames and write the folder.
 
         Args:
             progress: called after each frame.
-            observe: called with what came of each frame that was mapped.
+            observe: called with what came of each frame that was mapped; without it, and without labels, color and
+                label images are not decoded, as nobody looks at them.
 
         Returns:
             What ``result.json`` holds.
@@ -72,6 +73,8 @@ class Replay:
             InputError: the source gave no usable frame.
         """
         self.output.mkdir(parents=True, exist_ok=True)
+        depth_is_all = self.labels == "none" and observe is None
+        self.source.color_when_asked, self.source.with_labels = depth_is_all, not depth_is_all
         warm_up_start = time.perf_counter()
         self.pipeline.warm_up(live=False)
         start = time.perf_counter()
@@ -79,7 +82,7 @@ class Replay:
         for frame, outcome in process_overlapped(self.pipeline, self.source):
             if self._note(frame, outcome):
                 stamps.append(frame.stamp_ns)
-            if isinstance(outcome, FrameResult):
+            if observe is not None and isinstance(outcome, FrameResult):
                 observe(outcome)
             progress()
         seconds = time.perf_counter() - start

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -118,13 +120,49 @@ class Detections3D:
         return len(self.scores)
 
 
-@dataclass(frozen=True, slots=True)
+class DeferredColor:
+    """A color image that is decoded when it is looked at: given to a frame whose color perhaps nobody wants to see.
+
+    Args:
+        height: rows, as the undecoded image says.
+        width: columns.
+        decode: gives the (H, W, 3) uint8 RGB image; what it raises, raises who looks.
+    """
+
+    def __init__(self, height: int, width: int, decode: Callable[[], NDArray[np.uint8]]) -> None:
+        self.shape, self.ndim, self.dtype = (height, width, 3), 3, np.dtype(np.uint8)
+        self._decode = decode
+
+    @functools.cached_property
+    def image(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB; decoded the first time."""
+        image = self._decode()
+        if image.shape != self.shape:
+            raise InputError(f"color: expected {self.shape} as announced, got {image.shape}")
+        return image
+
+
+class _Color:
+    """The attribute ``color`` of a frame: an array to who reads it, set to an array or to what becomes one."""
+
+    def __get__(self, frame: Frame | None, owner: type) -> NDArray[np.uint8]:
+        if frame is None:
+            raise AttributeError("color: expected a frame, got its class")
+        color = frame.__dict__["color"]
+        return color.image if isinstance(color, DeferredColor) else color
+
+    def __set__(self, frame: Frame, color: NDArray[np.uint8] | DeferredColor) -> None:
+        frame.__dict__["color"] = color
+
+
+@dataclass(frozen=True)
 class Frame:
     """One moment of an RGB-D camera.
 
     Attributes:
         stamp_ns: time of the image, nanoseconds.
-        color: (H, W, 3) uint8 RGB.
+        color: (H, W, 3) uint8 RGB. Where the frame was made with a :class:`DeferredColor` it is decoded now, and an
+            InputError says that the image is broken.
         depth: (h, w) float32, meters along the optical axis; 0 or NaN: no measurement, +inf: no return (free
             up to the maximum range), −inf: too close (REP 117).
         camera: intrinsics of the color image.
@@ -146,15 +184,33 @@ class Frame:
     frame_id: str = "camera_optical_frame"
 
     def __post_init__(self) -> None:
-        if self.color.ndim != 3 or self.color.shape[2] != 3 or self.color.dtype != np.uint8:
-            raise InputError(f"color: expected (H, W, 3) uint8 RGB, got {self.color.shape} {self.color.dtype}")
+        color = self._given_color
+        if color.ndim != 3 or color.shape[2] != 3 or color.dtype != np.uint8:
+            raise InputError(f"color: expected (H, W, 3) uint8 RGB, got {color.shape} {color.dtype}")
         _check("depth", self.depth, 2, np.floating)
-        self._check_size("color", self.color.shape[:2], self.camera)
+        self._check_size("color", color.shape[:2], self.camera)
         self._check_size("depth", self.depth.shape, self.depth_camera or self.camera)
         if (self.depth_camera is None) != (self.camera_T_depth is None):
             raise InputError("frame: depth_camera and camera_T_depth belong together, got only one of them")
-        if self.labels is not None and self.labels.labels.shape != self.color.shape[:2]:
-            raise InputError(f"labels: expected {self.color.shape[:2]} as color, got {self.labels.labels.shape}")
+        if self.labels is not None and self.labels.labels.shape != color.shape[:2]:
+            raise InputError(f"labels: expected {color.shape[:2]} as color, got {self.labels.labels.shape}")
+
+    @property
+    def _given_color(self) -> NDArray[np.uint8] | DeferredColor:
+        return self.__dict__["color"]
+
+    def changed(self, **changes: Any) -> Frame:
+        """The frame with other values, as ``dataclasses.replace``, but without a look at its color."""
+        return replace(self, **{"color": self._given_color, **changes})
+
+    def color_through(
+        self, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+    ) -> NDArray[np.uint8] | DeferredColor:
+        """The color image after a change that keeps its size; deferred where the image is."""
+        color = self._given_color
+        if isinstance(color, DeferredColor):
+            return DeferredColor(*color.shape[:2], lambda: change(color.image))
+        return change(color)
 
     @staticmethod
     def _check_size(what: str, shape: tuple[int, ...], camera: PinholeCamera) -> None:
@@ -162,6 +218,9 @@ class Frame:
             raise InputError(
                 f"{what}: expected {camera.width}x{camera.height} as its intrinsics say, got {shape[1]}x{shape[0]}"
             )
+
+
+Frame.color = _Color()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,41 @@ def test_a_bad_color_image_costs_its_own_frame_only(tmp_path, fields, reason, de
         assert detail in source.details[reason]
 
 
+def _bad_jpeg(end: bool) -> bytes:
+    """A JPEG file with its middle cut out; with or without its end."""
+    import cv2
+
+    data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8))[1].tobytes()
+    scan = data.index(b"\xff\xda")
+    return data[:scan] + b"\xff\xda\x00\x0c" + bytes(10) + (b"\xff\xd9" if end else b"")
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_a_broken_picture_costs_its_frame_at_once_or_raises_when_looked_at(tmp_path, end):
+    path = tmp_path / "bag"
+    with BagWriter(path, BagLayout(color="jpeg")) as bag:
+        encode, current = bag.write, [0]
+
+        def write(topic, kind, log_ns, message):
+            if kind == "sensor_msgs/msg/CompressedImage" and current[0] == 1:
+                message = replace(message, data=np.frombuffer(_bad_jpeg(end), np.uint8))
+            encode(topic, kind, log_ns, message)
+
+        bag.write = write
+        for current[0], one in enumerate(frames(3)):
+            bag.write_frame(one)
+    with open_source(path) as source:
+        assert len(list(source)) == 2 and source.drops == {"bad_color": 1}
+        source.color_when_asked = True
+        found = list(source)
+        # What is cut short is seen without decoding, what is broken inside is not.
+        assert source.drops == ({} if end else {"bad_color": 1}) and len(found) == (3 if end else 2)
+        assert found[0].color.shape == found[-1].color.shape == (12, 16, 3)
+        if end:
+            with pytest.raises(InputError, match="damaged"):
+                _ = found[1].color
+
+
 @pytest.mark.parametrize(
     ("fill", "warned"), [(0.0, True), (np.nan, True), (np.inf, False), (-np.inf, True), (-1.0, True), (1.0, False)]
 )

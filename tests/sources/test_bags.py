@@ -506,3 +506,17 @@ def test_writer_refuses_an_existing_folder_and_unknown_codings(tmp_path):
         write_bag(tmp_path, frames(1))
     with pytest.raises(InputError, match="expected one of"):
         BagLayout(color="webp")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_color_when_asked_and_left_out_labels_change_nothing_else(tmp_path, layout):
+    write_bag(tmp_path / "bag", frames(4, labels=True), layout)
+    with open_source(tmp_path / "bag") as source:
+        whole = list(source)
+        source.color_when_asked, source.with_labels = True, False
+        found = list(source)
+        assert not source.drops and not source.warnings
+    for a, b in zip(whole, found, strict=True):
+        assert a.stamp_ns == b.stamp_ns and np.array_equal(a.depth, b.depth)
+        assert np.array_equal(a.color, b.color)
+        assert a.labels is not None and b.labels is None

@@ -55,10 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _observer(rerun: str | None, replay: Any, stack: contextlib.ExitStack) -> Callable[[Any], object]:
+def _observer(rerun: str | None, replay: Any, stack: contextlib.ExitStack) -> Callable[[Any], object] | None:
     """What each frame is shown to: the Rerun viewer where it was asked for, else nothing."""
     if rerun is None:
-        return lambda result: None
+        return None
     from perception.report.rerun_log import RerunLog
 
     log = RerunLog(replay.source.name, Path(rerun) if rerun else None, replay.pipeline.label_set)

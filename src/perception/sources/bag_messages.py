@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 from perception.errors import InputError
 from perception.geometry import PinholeCamera, Transform
 from perception.image_codec import (
+    color_size,
+    compressed_size,
     decode_color,
     decode_compressed,
     decode_compressed_color,
     decode_compressed_depth,
     decode_depth,
-    decode_image,
+    view_image,
 )
 from perception.labels import UNLABELED, UNLABELED_8, UNLABELED_16, LabelClass, LabelSet, distinct_color
 from perception.sources.bag_topics import COMPRESSED_IMAGE
+from perception.types import DeferredColor
 
 
 def stamp_of(header: Any) -> int:
@@ -101,6 +104,15 @@ def color_from(message: Any) -> NDArray[np.uint8]:
     return decode_color(*_layout(message))
 
 
+def color_when_asked(message: Any) -> DeferredColor:
+    """The same image, decoded when it is looked at; what its header and its size tell of damage is found now."""
+    if _is_compressed(message):
+        height, width = compressed_size(message.format, message.data)
+    else:
+        height, width = color_size(*_layout(message))
+    return DeferredColor(height, width, lambda: color_from(message))
+
+
 def depth_from(message: Any) -> NDArray[np.float32]:
     """(H, W) float32 meters from a sensor_msgs/Image or CompressedImage."""
     if _is_compressed(message):
@@ -113,11 +125,12 @@ def labels_from(message: Any) -> NDArray[np.int32]:
     if _is_compressed(message):
         image = decode_compressed(message.format, message.data)
     else:
-        image = decode_image(*_layout(message))
-    if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
+        image = view_image(*_layout(message))
+    if image.ndim != 2 or image.dtype.kind != "u" or image.itemsize > 2:
         raise InputError(f"labels: expected mono8, 8UC1, mono16 or 16UC1, got {image.shape} {image.dtype}")
-    none = UNLABELED_8 if image.dtype == np.uint8 else UNLABELED_16
-    return np.where(image == none, np.int32(UNLABELED), image.astype(np.int32))
+    labels = image.astype(np.int32, order="C")
+    labels[image == (UNLABELED_8 if image.itemsize == 1 else UNLABELED_16)] = UNLABELED
+    return labels
 
 
 def label_set_from(message: Any, name: str) -> LabelSet:

@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from perception.errors import InputError, TransformError
 from perception.geometry import PinholeCamera, Transform
 from perception.sources.bag_messages import (
     camera_from,
     color_from,
+    color_when_asked,
     depth_from,
     frame_id_of,
     label_set_from,
@@ -98,7 +100,11 @@ class BagSource(Source):
     def _new_synchronizer(self) -> Synchronizer:
         options = self._options
         tolerance_ns, lookahead_ns = round(options.tolerance_s * 1e9), round(options.lookahead_s * 1e9)
-        return Synchronizer(tolerance_ns, lookahead_ns, bool(self.topics.labels))
+        return Synchronizer(tolerance_ns, lookahead_ns, self._labels_topic != "")
+
+    @property
+    def _labels_topic(self) -> str:
+        return self.topics.labels if self.with_labels else ""
 
     def _camera_frame(self) -> str:
         """Frame of the first color image, "" when it cannot be read."""
@@ -126,7 +132,7 @@ class BagSource(Source):
 
     def _wanted(self) -> list[str]:
         topics = self.topics
-        names = [topics.color, topics.depth, topics.labels, topics.camera_info, topics.depth_camera_info]
+        names = [topics.color, topics.depth, self._labels_topic, topics.camera_info, topics.depth_camera_info]
         return [name for name in dict.fromkeys([*names, *self._poses.topics]) if name]
 
     def _take(self, topic: str, log_ns: int, raw: Raw) -> None:
@@ -218,13 +224,15 @@ class BagSource(Source):
             camera = self._camera(self.topics.camera_info, bundle.stamp_ns)
             depth_camera, camera_T_depth = self._depth_camera(camera, frame_id, depth_frame, bundle)
             reason = "bad_color"
-            color = color_from(bundle.color)
+            color = (color_when_asked if self.color_when_asked else color_from)(bundle.color)
             reason = "bad_depth"
             depth = depth_from(bundle.depth)
             reason = "bad_labels"
             labels = self._labels(bundle)
             reason = "wrong_size"
-            frame = Frame(bundle.stamp_ns, color, depth, camera, pose, depth_camera, camera_T_depth, labels, frame_id)
+            frame = Frame(
+                bundle.stamp_ns, cast(Any, color), depth, camera, pose, depth_camera, camera_T_depth, labels, frame_id
+            )
         except InputError as error:
             return self._drop(reason, error)
         # Row by row: as a rule the first one has some.
@@ -258,7 +266,7 @@ class BagSource(Source):
         return depth_camera, self._poses.between(frame_id, depth_frame, bundle.stamp_ns)
 
     def _labels(self, bundle: Bundle) -> LabelImage | None:
-        if self.label_set is None:
+        if self.label_set is None or not self.with_labels:
             return None
         if bundle.labels is None:
             self._warn("no_labels", f"no label image at {bundle.stamp_ns} ns")

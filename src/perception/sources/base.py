@@ -6,7 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -99,6 +99,10 @@ class Source(ABC):
         warnings: other trouble that cost no frame, counted by reason.
         details: the first explanation of each reason in ``drops`` and ``warnings``, one sentence.
         up: axis of the recorded poses that becomes the map's z, see :class:`SourceOptions`.
+        color_when_asked: a bag's color image is decoded when a frame's ``color`` is looked at. Its size and its end are
+            still checked before the frame is made; other damage raises an InputError there and then, in place of a
+            drop "bad_color". For runs that take in depth alone.
+        with_labels: frames bring the recording's labels; False leaves a bag's label images unread.
     """
 
     def __init__(self, name: str, label_set: LabelSet | None = None) -> None:
@@ -108,6 +112,8 @@ class Source(ABC):
         self.warnings: Counter[str] = Counter()
         self.details: dict[str, str] = {}
         self.up = "+z"
+        self.color_when_asked = False
+        self.with_labels = True
 
     @property
     @abstractmethod
@@ -139,7 +145,7 @@ class Source(ABC):
         count = 0
         for frame in self._frames():
             count += 1
-            yield frame if turn is None else replace(frame, map_T_camera=turn @ frame.map_T_camera)
+            yield frame if turn is None else frame.changed(map_T_camera=turn @ frame.map_T_camera)
         if count == 0:
             raise InputError(f"{self.name}: no frame could be used ({self.summary() or 'nothing in the chosen time'})")
 
