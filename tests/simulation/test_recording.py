@@ -41,6 +41,8 @@ def test_folder_reads_back_to_the_same_frames(drive: Drive, tmp_path: Path):
         assert read.camera.matrix == pytest.approx(made.frame.camera.matrix, abs=1e-6)
     assert len(VoxelMap.load(tmp_path / "out" / "ground_truth_voxels.npz").keys) == len(drive.voxels.keys)
     odometry = np.loadtxt(tmp_path / "out" / "odometry.txt")
+    head = (tmp_path / "out" / "groundtruth.txt").read_text().splitlines()[0]
+    assert head == "# base_link (not the camera) in map: stamp tx ty tz qx qy qz qw"
     assert odometry.shape == (4, 8) and odometry[0, 1:] == pytest.approx((0, 0, 0, 0, 0, 0, 1))
 
 

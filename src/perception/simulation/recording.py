@@ -101,8 +101,8 @@ def write_truth(drive: Drive, folder: Path) -> None:
     """
     drive.voxels.save(folder / "ground_truth_voxels.npz")
     times = drive.times().tolist()
-    _write_path(folder / "groundtruth.txt", times, drive.trajectory.at)
-    _write_path(folder / "odometry.txt", times, drive.odometry.at)
+    _write_path(folder / "groundtruth.txt", "map", times, drive.trajectory.at)
+    _write_path(folder / "odometry.txt", "odom", times, drive.odometry.at)
     names = [{"name": i.name, "class": drive.label_set.name_of(i.label)} for i in drive.scene.instances]
     (folder / "instances.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
     if drive.scene.attribution:
@@ -165,8 +165,9 @@ def _yaml(data: Any) -> str:
     return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120)
 
 
-def _write_path(path: Path, times: list[float], pose_at: Callable[[float], Transform]) -> None:
-    lines = []
+def _write_path(path: Path, frame: str, times: list[float], pose_at: Callable[[float], Transform]) -> None:
+    # Whoever gives this file as the camera's path (--poses) is told by it that it is not.
+    lines = [f"# base_link (not the camera) in {frame}: stamp tx ty tz qx qy qz qw\n"]
     for seconds in times:
         pose = pose_at(seconds)
         stamp = stamp_ns(seconds)
