@@ -29,3 +29,12 @@ def test_a_folder_of_recordings_is_those_in_it_by_name(tmp_path):
 
 def test_a_folder_without_recordings_is_left_to_whoever_opens_it(tmp_path):
     assert find_recordings(made(tmp_path / "photos", "a.jpg")) == [tmp_path / "photos"]
+
+
+def test_storage_files_of_one_folder_are_parts_of_a_bag_or_recordings_by_their_names(tmp_path):
+    parts = made(tmp_path / "parts", "drive_0.mcap", "drive_1.mcap", "drive_10.mcap")
+    loose = made(tmp_path / "loose", "hall.mcap", "kitchen.db3", "kitchen_1.db3", "old.bag")
+    known = made(tmp_path / "known", "metadata.yaml", "a.mcap", "b.mcap")
+    assert find_recordings(parts) == [parts] and find_recordings(known) == [known]
+    names = ["hall.mcap", "kitchen.db3", "kitchen_1.db3", "old.bag"]
+    assert [path.name for path in find_recordings(loose)] == names

@@ -434,6 +434,17 @@ def test_split_bags_are_read_as_one(tmp_path, storage):
     assert not drops
 
 
+def test_bags_of_other_names_in_a_folder_are_not_one(tmp_path):
+    both = tmp_path / "both"
+    both.mkdir()
+    for name in ("kitchen", "hall"):
+        write_bag(tmp_path / name, frames(2))
+        shutil.copy(tmp_path / name / f"{name}.mcap", both / f"{name}.mcap")
+    with pytest.raises(InputError, match=r"got hall\.mcap, kitchen\.mcap; give one of them"):
+        open_source(both)
+    assert len(read(both / "hall.mcap")[0]) == 2
+
+
 def test_ros1_bags_are_read(tmp_path):
     from rosbags.rosbag1 import Writer
 

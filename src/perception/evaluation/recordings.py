@@ -7,6 +7,7 @@ from pathlib import Path
 
 from perception.errors import InputError
 from perception.sources import BAG_SUFFIXES, is_bag
+from perception.sources.bag_files import unrelated_bags
 from perception.sources.description import FILE_NAME
 from perception.sources.layouts import recognize
 
@@ -22,7 +23,9 @@ def find_recordings(path: str | Path, described: bool = False) -> list[Path]:
         at least one path; the path itself where nothing is found, so that opening it says what is wrong.
     """
     path = Path(path)
-    if described or not path.is_dir() or is_recording(path):
+    if described or not path.is_dir():
+        return [path]
+    if not unrelated_bags(path) and is_recording(path):
         return [path]
     inside = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     return [entry for entry in inside if is_recording(entry)] or [path]

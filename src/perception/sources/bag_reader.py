@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from perception.errors import InputError
+from perception.sources.bag_files import STORAGE_SUFFIXES, unrelated_bags
 from perception.sources.mcap_file import McapFile
 
 DEFINITIONS = {
@@ -144,7 +145,13 @@ class BagReader:
             raise InputError(f"{topic}: expected a {kind}, got {len(raw)} bytes that are none") from error
 
     def _open_folder(self) -> None:
-        files = sorted((f for f in self._path.iterdir() if f.suffix in (".mcap", ".db3")), key=_natural)
+        strangers = unrelated_bags(self._path)
+        if strangers:
+            names = ", ".join(path.name for path in strangers[:5])
+            raise InputError(
+                f"{self._path}: expected one bag, or its parts NAME_0, NAME_1 …, got {names}; give one of them"
+            )
+        files = sorted((f for f in self._path.iterdir() if f.suffix in STORAGE_SUFFIXES), key=_natural)
         packed = any(self._path.glob("*.zstd"))
         if (self._path / "metadata.yaml").is_file():
             try:
