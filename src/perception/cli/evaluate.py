@@ -105,7 +105,8 @@ def _evaluate_all(sources: list[Path], output: Path, config: Any, options: Any) 
             done[name] = _evaluate(source, output / name, config, options)
         except PerceptionError as error:
             # One bad recording of a thousand must not cost the others.
-            print(f"perception: {source}: {' '.join(str(error).split())}", file=sys.stderr)
+            why = " ".join(str(error).split())
+            print(f"perception: {why if why.startswith(str(source)) else f'{source}: {why}'}", file=sys.stderr)
             failed[str(source)] = str(error)
     if not done:
         raise InputError(f"none of {len(sources)} recordings could be evaluated")

@@ -79,7 +79,7 @@ def classes_in(images: Sequence[NDArray[np.uint8]], label_set: LabelSet) -> list
     for label in label_set.classes:
         red, green, blue = label.color
         count = shares.get((red << 16) | (green << 8) | blue, 0)
-        if count > 1e-3 * len(pixels):
+        if count:
             found.append((count, label.name, label.color))
     return [(name, color) for _, name, color in sorted(found, key=lambda one: -one[0])]
 

@@ -50,9 +50,10 @@ def overview(run: ReportRun) -> str:
 
 def failed(failures: Sequence[tuple[str, str]]) -> str:
     """What could not be evaluated at all; empty text where nothing failed."""
-    lines = [f"{what}: {' '.join(why.split())}" for what, why in failures[:MAX_FAILURES]]
-    if failures[MAX_FAILURES:]:
-        lines.append(f"{len(failures) - MAX_FAILURES} more; the files beside this page name them all")
+    lines = [" ".join((why if why.startswith(what) else f"{what}: {why}").split()) for what, why in failures]
+    lines, more = lines[:MAX_FAILURES], lines[MAX_FAILURES:]
+    if more:
+        lines.append(f"{len(more)} more; the files beside this page name them all")
     return card("Not evaluated", sentences(lines), "failed")
 
 

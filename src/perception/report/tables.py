@@ -71,7 +71,7 @@ def class_cell(name: str, color: Sequence[int] | None) -> Cell:
 def name_cell(name: str, color: str = "") -> Cell:
     """What a row is about, with a color of the style sheet."""
     mark = f'<span class="swatch" style="background:var({color})"></span>' if color else ""
-    return f'<td class="name" style="--length:{len(name) + 3}ch" data-value="{text(name)}">{mark}{text(name)}</td>'
+    return f'<td class="name" style="--length:{len(name) + 6}ch" data-value="{text(name)}">{mark}{text(name)}</td>'
 
 
 def table(
@@ -96,8 +96,9 @@ def table(
     sides = [' class="text"' if i in left else "" for i in range(len(head))]
     heads = "".join(f'<th scope="col"{side}{mark}>{text(name)}</th>' for name, side in zip(head, sides, strict=True))
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    title = f'<caption class="caption">{text(caption)}</caption>' if caption else ""
-    return f'<div class="scroll"><table>{title}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+    # Not in the table: there it would be as wide as that, and cut at the edge of a small window.
+    title = f'<p class="caption">{text(caption)}</p>' if caption else ""
+    return f'{title}<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def color_legend(entries: Sequence[tuple[str, Sequence[int]]]) -> str:
