@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from perception.errors import MissingDependencyError
+from perception.simulation.class_map import ClassMap
 from perception.simulation.furniture import FurnitureCatalog
 from perception.simulation.requirements import FURNITURE_FOLDER, FURNITURE_PACKAGE, create_context
+from perception.simulation.scene import Scene
+from perception.simulation.sdf import load_world
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +51,9 @@ def small_house(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(archive) as file:
         file.extractall(folder, filter="data")
     return folder / "worlds" / "small_house.world"
+
+
+@pytest.fixture(scope="session")
+def small_house_scene(small_house: Path) -> Scene:
+    """The AWS small house, read once for all tests."""
+    return load_world(small_house, ClassMap.load("aws_small_house"))

@@ -10,23 +10,23 @@ import pytest
 from perception.evaluation.photographs import Agreement, compare_on_photographs
 from perception.evaluation.scene_views import score_rendered
 from perception.models import create_segmenter
-from perception.simulation.class_map import ClassMap
 from perception.simulation.renderer import Renderer
-from perception.simulation.sdf import load_world
+from perception.simulation.scene import Scene
 from perception.simulation.views import load_views, render_views
 
 ORIGINAL, DEFAULT = "deeplabv3plus_mobilenetv2", "default"
 
 
-def test_default_network_labels_the_small_house_better_than_the_original(small_house: Path, egl: None):
-    scene = load_world(small_house, ClassMap.load("aws_small_house"))
-    with Renderer(scene, 1) as renderer:
+def test_default_network_labels_the_small_house_better_than_the_original(small_house_scene: Scene, egl: None):
+    with Renderer(small_house_scene, 1) as renderer:
         views = list(render_views(renderer, load_views()[::6]))
     scores = []
     for name in (ORIGINAL, DEFAULT):
         network = create_segmenter(name, "cpu")
         scores.append(
-            score_rendered(views, scene.label_set, lambda image, n=network: n(image).labels, network.label_set)
+            score_rendered(
+                views, small_house_scene.label_set, lambda image, n=network: n(image).labels, network.label_set
+            )
         )
     before, after = scores
     assert after.mean_iou > before.mean_iou + 0.08

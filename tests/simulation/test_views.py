@@ -9,12 +9,10 @@ import pytest
 from perception.errors import InputError
 from perception.evaluation.scene_views import score_views
 from perception.labels import LabelSet
-from perception.simulation.class_map import ClassMap
 from perception.simulation.poses import pose
 from perception.simulation.primitives import box_model
 from perception.simulation.renderer import Renderer
 from perception.simulation.scene import Instance, Material, Scene
-from perception.simulation.sdf import load_world
 from perception.simulation.views import SCORED_CLASSES, ViewPoint, choose_views, load_views, render_views, scored_groups
 
 LABELS = LabelSet.load("ade20k32")
@@ -61,10 +59,11 @@ def test_score_counts_other_predictions_as_wrong_and_other_truth_not_at_all(egl:
     assert score.mean_iou == pytest.approx(0.5 / 13)
 
 
-def test_perfect_labels_score_one_for_all_that_occurs_and_the_choice_is_reproducible(small_house: Path, egl: None):
-    scene = load_world(small_house, ClassMap.load("aws_small_house"))
+def test_perfect_labels_score_one_for_all_that_occurs_and_the_choice_is_reproducible(
+    small_house_scene: Scene, egl: None
+):
     views = load_views()[:6]
-    with Renderer(scene, 1) as renderer:
+    with Renderer(small_house_scene, 1) as renderer:
         assert choose_views(renderer, 2, 0) == load_views()[:2]
         answers = iter([view.labels for view in render_views(renderer, views)])
         score = score_views(renderer, lambda image: next(answers), LABELS, views)
