@@ -16,8 +16,9 @@ PACKAGE = ROOT / "src" / "perception"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
-    {"errors", "labels", "geometry", "geometry_kernels", "numba_cache", "process", "atomic_file"},
-    {"types", "config", "tf_buffer", "image_codec", "cloud_codec", "depth_kernels"},
+    {"errors", "labels", "geometry", "geometry_kernels", "numba_cache", "process", "atomic_file", "inflate"},
+    {"types", "config", "tf_buffer", "cloud_codec", "depth_kernels"}
+    | {"image_codec", "image_headers", "image_kernels", "png_depth"},
     {
         "cloud",
         "cloud_kernels",
@@ -48,7 +49,7 @@ MESSAGE_PACKAGES = {
     "octomap_msgs", "rcl_interfaces", "rclpy", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs", "tf2_msgs",
     "vision_msgs", "visualization_msgs", "launch", "launch_ros",
 }  # fmt: skip
-HEAVY = {"numba", "torch", "rclpy", "onnxruntime", "onnx", "matplotlib", "cv2"}
+HEAVY = {"numba", "torch", "rclpy", "onnxruntime", "onnx", "matplotlib", "cv2", "ray", "rerun", "pycocotools"}
 
 
 def room(path: Path) -> str:
