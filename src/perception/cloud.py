@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from perception import image_codec
 from perception.config import CloudConfig
 from perception.errors import InputError
 from perception.geometry import PinholeCamera
@@ -162,6 +163,7 @@ def moving_mask(labels: LabelImage, min_confidence: float = 0.0, margin: int = 0
 
 def warm_up() -> None:
     """Compile the kernels, or load them from the cache, so that the first frame is as quick as the others."""
+    image_codec.warm_up()
     camera = PinholeCamera(4, 3, 4.0, 4.0, 1.5, 1.0)
     classes = LabelSet("warm up", (LabelClass(0, "floor", (0, 0, 0)), LabelClass(1, "person", (9, 9, 9), moves=True)))
     labels = LabelImage.certain(np.array([[0, 0, 0, 1]] * 3, np.int32), classes)

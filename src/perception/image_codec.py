@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.errors import InputError
+from perception.image_headers import PNG_SIGNATURE, claimed_size, starts_with
+from perception.png_depth import decode_plain_depth
 
 MAX_PIXELS = 1 << 26
 """Largest image that is decompressed (64 megapixels): a few bytes can claim to be a huge image."""
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_SIGNATURE = b"\xff\xd8"
 _COMPRESSED_DEPTH_HEADER = np.dtype([("format", "<i4"), ("quantization", "<f4", 2)])
-_MAX_JPEG_SEGMENTS = 1000
 
 LAYOUTS: dict[str, tuple[str, int]] = {
     "rgb8": ("u1", 3),
@@ -227,7 +226,7 @@ def decode_compressed_depth(format: str, data: Any) -> NDArray[np.float32]:
     buffer = as_bytes(data)
     if encoding != "32FC1":
         # Millimeters need no parameters, so a sender that leaves out the header is understood too.
-        header = 0 if "compressedDepth" not in format or _starts_with(buffer, _PNG_SIGNATURE) else 12
+        header = 0 if "compressedDepth" not in format or starts_with(buffer, PNG_SIGNATURE) else 12
         return to_meters(_decode_depth_png(buffer[header:], format))
     if "compressedDepth" not in format or len(buffer) < _COMPRESSED_DEPTH_HEADER.itemsize:
         raise InputError(f"compressed depth: expected a header of 12 bytes for {format[:60]!r}, got {len(buffer)}")
@@ -265,14 +264,30 @@ def to_meters(depth: NDArray[Any]) -> NDArray[np.float32]:
     Source: REP 118.
     """
     if depth.dtype.newbyteorder("=") == np.uint16:
-        meters = np.empty(depth.shape, np.float32)
-        # In one go: the whole image does not stay in the processor's cache from one step to the next.
-        return np.divide(depth, np.float32(1000), out=meters, dtype=np.float32, casting="unsafe")
+        return _millimeters_to_meters(depth)
     if depth.dtype.newbyteorder("=") != np.float32:
         raise InputError(f"depth image: expected 16-bit millimeters or float32 meters, got {depth.dtype}")
     meters = np.array(depth, np.float32, order="C")
     meters[(depth < 0) & (depth > -np.inf)] = np.nan
     return meters
+
+
+def warm_up() -> None:
+    """Compile the kernels, or load them from the cache, so that the first image is as quick as the others."""
+    from perception.image_kernels import unfilter_16
+
+    to_meters(np.zeros((1, 1), np.uint16))
+    unfilter_16(np.frombuffer(bytes(3), np.uint8).reshape(1, 3), np.zeros((2, 1), np.uint16))
+
+
+def _millimeters_to_meters(depth: NDArray[np.uint16]) -> NDArray[np.float32]:
+    meters = np.empty(depth.shape, np.float32)
+    if depth.flags.c_contiguous and depth.flags.aligned and depth.dtype.isnative:
+        from perception import image_kernels
+
+        image_kernels.to_meters(depth.reshape(-1), meters.reshape(-1))
+        return meters
+    return np.divide(depth, np.float32(1000), out=meters, dtype=np.float32, casting="unsafe")
 
 
 def _check_color_encoding(encoding: str) -> None:
@@ -312,12 +327,8 @@ def _to_8_bit(image: NDArray[np.uint16]) -> NDArray[np.uint8]:
     return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _starts_with(buffer: NDArray[np.uint8], signature: bytes) -> bool:
-    return buffer[: len(signature)].tobytes() == signature
-
-
 def _decode_depth_png(buffer: NDArray[np.uint8], format: str) -> NDArray[np.uint16]:
-    if not _starts_with(buffer, _PNG_SIGNATURE):
+    if not starts_with(buffer, PNG_SIGNATURE):
         raise InputError(f"compressed depth: expected a PNG file for {format[:60]!r}, got other data")
     image = _decode_file(buffer, format)
     if image.ndim != 2 or image.dtype != np.uint16:
@@ -330,6 +341,9 @@ def _decode_file(buffer: NDArray[np.uint8], format: str) -> NDArray[Any]:
     import cv2
 
     height, width = _file_size(buffer, format)
+    plain = decode_plain_depth(buffer.data)
+    if plain is not None:
+        return plain
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
     except cv2.error:
@@ -340,47 +354,8 @@ def _decode_file(buffer: NDArray[np.uint8], format: str) -> NDArray[Any]:
 
 
 def _file_size(buffer: NDArray[np.uint8], format: str) -> tuple[int, int]:
-    """(height, width) of a PNG or JPEG file, checked."""
-    if _starts_with(buffer, _PNG_SIGNATURE):
-        width, height = _png_size(buffer)
-    elif _starts_with(buffer, _JPEG_SIGNATURE):
-        width, height = _jpeg_size(buffer.tobytes())
-    else:
-        raise InputError(f"compressed image: expected a JPEG or PNG file, got other data (format {format[:60]!r})")
+    """(height, width) of a PNG or JPEG file, if it is accepted."""
+    width, height = claimed_size(buffer, format)
     if not 0 < width * height <= MAX_PIXELS:
         raise InputError(f"compressed image: expected 1 to {MAX_PIXELS} pixels, got {width}x{height}")
     return height, width
-
-
-def _png_size(buffer: NDArray[np.uint8]) -> tuple[int, int]:
-    """(width, height) of a PNG file. Source: ISO/IEC 15948, 11.2.2."""
-    # Trailing bytes after the end chunk are legal, so it is searched for and not expected at the very end.
-    if len(buffer) < 33 or b"IEND" not in buffer[-1024:].tobytes():
-        raise InputError(f"compressed image: expected a whole PNG file, got {len(buffer)} bytes without its end")
-    width, height = np.frombuffer(buffer, ">u4", 2, offset=16)
-    return int(width), int(height)
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of a JPEG file. Source: ITU-T T.81, annex B."""
-    position, size = 2, None
-    for _ in range(_MAX_JPEG_SEGMENTS):
-        if position + 4 > len(data) or data[position] != 0xFF:
-            break
-        marker = data[position + 1]
-        if marker == 0xFF:  # A fill byte.
-            position += 1
-            continue
-        if marker == 0xDA:  # From here compressed data, in which only the end of the image reads ff d9.
-            if size is None or data.rfind(b"\xff\xd9", position) < 0:
-                break
-            return size
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and position + 9 <= len(data):
-            size = (
-                int.from_bytes(data[position + 7 : position + 9], "big"),
-                int.from_bytes(data[position + 5 : position + 7], "big"),
-            )
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    raise InputError(
-        f"compressed image: expected a whole JPEG file, got {len(data)} bytes that are damaged or cut short"
-    )

@@ -15,7 +15,6 @@ import itertools
 import os
 import struct
 import sys
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from perception.errors import InputError
+from perception.inflate import crc32
 
 MAGIC = b"\x89MCAP0\r\n"
 MAX_RECORD_BYTES = 1 << 30
@@ -352,7 +352,7 @@ def _unpack_chunk(stored: memoryview, chunk: _ChunkHeader, offset: int) -> bytes
             raise
         except Exception as error:  # The decompressors raise types of their own for damaged data.
             raise _BreakError(f"damaged chunk at byte {offset} ({error})") from error
-    if len(records) != chunk.size or (chunk.checksum and zlib.crc32(records) != chunk.checksum):
+    if len(records) != chunk.size or (chunk.checksum and crc32(records) != chunk.checksum):
         raise _BreakError(f"damaged chunk at byte {offset}")
     return records
 

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled: the samples of depth images, from millimeters to meters and out of the rows of a PNG file."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perception.numba_cache import inlined, kernel
+
+
+@kernel
+def to_meters(millimeters, meters):
+    """(N,) uint16 to (N,) float32: one division each, as NumPy divides."""
+    for i in range(len(millimeters)):
+        meters[i] = np.float32(millimeters[i]) / np.float32(1000)
+
+
+@inlined
+def _paeth(left, above, corner):
+    """Which of the three neighbors is nearest to left + above − corner."""
+    of_left, of_above = abs(above - corner), abs(left - corner)
+    of_corner = abs(left + above - 2 * corner)
+    if of_left <= of_above and of_left <= of_corner:
+        return left
+    return above if of_above <= of_corner else corner
+
+
+@inlined
+def _predicted(kind, left, above, corner):
+    if kind == 1:
+        return left
+    if kind == 2:
+        return above
+    if kind == 3:
+        return (left + above) >> 1
+    return _paeth(left, above, corner) if kind == 4 else np.int32(0)
+
+
+@inlined
+def _unfilter_row(kind, row, before, image):
+    """One row of samples; ``kind`` is a constant where this is called, so that no pixel asks for it."""
+    high = low = corner_high = corner_low = np.int32(0)
+    for u in range(len(image)):
+        i = np.uint64(u)
+        above = np.int32(before[i])
+        above_high, above_low = above >> 8, above & 255
+        high = (np.int32(row[2 * i]) + _predicted(kind, high, above_high, corner_high)) & 255
+        low = (np.int32(row[2 * i + np.uint64(1)]) + _predicted(kind, low, above_low, corner_low)) & 255
+        corner_high, corner_low = above_high, above_low
+        image[i] = np.uint16((high << 8) | low)
+
+
+@kernel
+def unfilter_16(rows, image):
+    """Undo the filters of the rows of a PNG file with one channel of 16 bits.
+
+    Args:
+        rows: (H, 1 + 2·W) uint8, a filter's number and the filtered bytes, higher ones first.
+        image: (H + 1, W) uint16: a row of zeros, which is above the first one, then what is written.
+
+    Returns:
+        Whether all filters are known.
+
+    Source: ISO/IEC 15948, 9.2.
+    """
+    for v in range(len(rows)):
+        kind, row, before = rows[v, 0], rows[v, 1:], image[v]
+        if kind == 0:
+            _unfilter_row(0, row, before, image[v + 1])
+        elif kind == 1:
+            _unfilter_row(1, row, before, image[v + 1])
+        elif kind == 2:
+            _unfilter_row(2, row, before, image[v + 1])
+        elif kind == 3:
+            _unfilter_row(3, row, before, image[v + 1])
+        elif kind == 4:
+            _unfilter_row(4, row, before, image[v + 1])
+        else:
+            return False
+    return True
