@@ -36,7 +36,7 @@ PIP_REQUIRED = {"numba", "rosbags", "safetensors"}
 PIP_OPTIONAL = {
     "onnx", "onnxruntime", "torch", "torchvision", "norfair", "moderngl", "collada", "trimesh", "octomap", "PIL",
     "torch_xla", "mpl_toolkits", "pycocotools", "ray", "rerun", "lz4", "backports", "compression",
-    "llvmlite", "cv_bridge", "packaging",
+    "llvmlite", "cv_bridge", "packaging", "isal",
 }  # fmt: skip
 """Modules that something works better with, or that come with one of the others; tests without them are skipped."""
 
