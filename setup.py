@@ -59,6 +59,7 @@ setup(
         "torch": ["torch>=2.4", "torchvision>=0.19"],
         "evaluation": ["pycocotools>=2.0.8"],
         "ray": ["ray>=2.9"],
+        "recordings": ["isal>=1.6"],
         "tracking": ["norfair-enough>=2.4"],
         # colcon test runs pytest only where it finds it here.
         "test": ["pytest", "pytest-timeout", "hypothesis"],
