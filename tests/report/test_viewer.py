@@ -37,6 +37,13 @@ def test_recordings_are_shown_by_replay(tmp_path, capsys):
     assert "perception replay" in capsys.readouterr().err
 
 
+def test_of_several_runs_one_is_asked_for(tmp_path, capsys):
+    write_run(tmp_path / "out" / "00_a")
+    (tmp_path / "out" / "evaluation.json").write_text('{"format": 1, "runs": ["00_a"]}')
+    assert main(["view", str(tmp_path / "out"), "--html", str(tmp_path / "a.html")]) == 1
+    assert f"such as {tmp_path / 'out' / '00_a'}" in capsys.readouterr().err
+
+
 def test_missing_file_is_named(tmp_path, capsys):
     assert main(["view", str(tmp_path / "none.ot")]) == 1
     assert "none.ot: no such file" in capsys.readouterr().err

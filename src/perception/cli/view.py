@@ -44,11 +44,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _map_of(path: Path) -> Path:
     """The map file that a path means."""
+    from perception.evaluation.run_folder import EVALUATION, SWEEP, find_runs
+
     if path.is_file() and path.suffix in MAP_SUFFIXES:
         return path
     for suffix in MAP_SUFFIXES:
         if (path / f"map{suffix}").is_file():
             return path / f"map{suffix}"
+    if any((path / name).is_file() for name in (EVALUATION, SWEEP)):
+        raise InputError(f"{path}: holds several runs; give the folder of one, such as {find_runs(path)[0]}")
     raise InputError(
         f"{path}: expected a map (.ot, .bt) or the output folder of evaluate or replay; a recording is shown with "
         "perception replay SOURCE --output FOLDER --rerun"
