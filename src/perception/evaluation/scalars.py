@@ -71,7 +71,6 @@ SCALARS: tuple[Scalar, ...] = (
     Scalar("timing.dropped_frames", "Frames dropped", LOWER),
     Scalar("memory.peak_process_mb", "Peak memory of the process", LOWER, "MB"),
     Scalar("memory.map_mb", "Memory of the map", LOWER, "MB"),
-    Scalar("memory.growth_mb_per_1000_frames", "Growth of memory in 1000 frames, second half", LOWER, "MB"),
     Scalar("voxels.occupied", "Occupied voxels", NEITHER),
     Scalar("trajectory.length_m", "Length of the camera's path", NEITHER, "m"),
 )
