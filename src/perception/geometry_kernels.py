@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.numba_cache import kernel, njit
+from perception.numba_cache import inner, njit
 
 
-@kernel
+@inner
 def transform_into(points, count, matrix, result, place):
     """Transform the first ``count`` of (N, 3) float32 points by a (3, 4) or (4, 4) float32 matrix.
 

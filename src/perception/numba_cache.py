@@ -10,13 +10,17 @@ with kernels takes its decorator from here.
 from __future__ import annotations
 
 import atexit
+import functools
 import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numba
+from numba.core.registry import CPUDispatcher
 
 
 def source_digest() -> str:
@@ -53,10 +57,30 @@ def set_cache_folder() -> None:
 
 set_cache_folder()
 
-njit = numba.njit
-"""Decorator of kernels, used as ``@njit(cache=True, nogil=True)``."""
-kernel = numba.njit(cache=True, nogil=True, _nrt=False)  # pyright: ignore[reportCallIssue]
+
+njit = functools.partial(numba.njit, no_cfunc_wrapper=True)  # pyright: ignore[reportCallIssue]
+"""Decorator of functions that allocate, used as ``@njit(cache=True, nogil=True)``. Nobody calls them from C: the way in
+from there takes as long to compile as the function itself."""
+_OPTIONS = {"cache": True, "nogil": True, "no_cfunc_wrapper": True, "_nrt": False, "error_model": "numpy"}
+kernel = numba.njit(**_OPTIONS)  # pyright: ignore[reportCallIssue]
 """Decorator of functions that allocate nothing. Without numba's reference counts they can hand their arrays on to
-other such functions for free; counting twenty arrays at each call would cost more than most of them do."""
-inlined = numba.njit(cache=True, nogil=True, _nrt=False, forceinline=True)  # pyright: ignore[reportCallIssue]
+other such functions for free; counting twenty arrays at each call would cost more than most of them do. A division by
+zero gives infinity or NaN as in NumPy: a check for it would keep loops from vectorizing."""
+
+
+class _Inner(CPUDispatcher):
+    """A kernel that only kernels call. A way in from Python, which takes named tuples apart, costs time to compile."""
+
+    def __call__(self, *arguments: object, **named: object) -> NoReturn:  # pyright: ignore
+        raise TypeError(f"{self.__name__}: expected a call from a kernel, got one from Python")
+
+
+def inner(function: Callable[..., Any], forceinline: bool = False) -> Any:
+    """Decorator of kernels that only kernels call."""
+    dispatcher = numba.njit(**_OPTIONS, forceinline=forceinline, no_cpython_wrapper=True)(function)  # pyright: ignore
+    dispatcher.__class__ = _Inner
+    return dispatcher
+
+
+inlined = functools.partial(inner, forceinline=True)
 """The same for small functions of named tuples of arrays: a call would push every field of every array."""

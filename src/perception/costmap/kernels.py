@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.numba_cache import njit
+from perception.numba_cache import inner, njit
 
 TILE = 8
 TILE_COLUMNS = TILE * TILE
@@ -104,7 +104,7 @@ def find_supported(lowest, x0, y0, x1, y1, supported):
     return box
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _sort_columns(above, middle, below, ordered):
     """Order three rows column by column, the smallest first."""
     for i in range(above.shape[0]):
@@ -114,7 +114,7 @@ def _sort_columns(above, middle, below, ordered):
         ordered[2, i] = max(high, below[i])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _third_smallest(first, second, third, values):
     """Third smallest of three neighboring ordered columns.
 
@@ -170,7 +170,7 @@ def find_ground(supported, x0, y0, x1, y1, reach, slope, ground, dirty):
                 dirty[y // TILE, x // TILE] = 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _spread_rows(source, step, rise, target):
     height = source.shape[0]
     for y in range(height):
@@ -185,7 +185,7 @@ def _spread_rows(source, step, rise, target):
             result[x] = min(row[x], min(above[x], below[x]) + rise)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _spread_columns(source, step, rise, target):
     height, width = source.shape
     for y in range(height):

@@ -14,7 +14,7 @@ from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, TREE_DEPTH, brick_corn
 from perception.mapping.leaves import BRICK_DEPTH, MORTON_PLACE
 from perception.mapping.octomap_kernels import child_index, common_depth, count_binary_leaves, morton_codes
 from perception.mapping.store import live_bricks
-from perception.numba_cache import inlined, kernel, njit
+from perception.numba_cache import inlined, inner, njit
 
 ALL_FREE, ALL_OCCUPIED = 0x5555, 0xAAAA
 BRICK_BYTES = 2 * (1 + BLOCKS * (1 + 8))
@@ -55,7 +55,7 @@ def _encode(shards, codes, numbers, owners, out):
     return _encode_bricks(shards, codes, numbers, owners, levels, values, is_new, scratch, merges, out), merges
 
 
-@kernel
+@inner
 def _encode_bricks(shards, codes, numbers, owners, levels, values, is_new, scratch, merges, out):
     """Bytes written; adds to ``merges``.
 
@@ -121,7 +121,7 @@ def _state(value):
     return np.int64(2) if value >= 0 else (np.int64(1) if value < 0 else np.int64(0))
 
 
-@kernel
+@inner
 def _encode_brick(shard, brick, out, voxels, merges):
     """State of a brick, number of its bytes, and its one value, NaN for several."""
     word, size, whole = np.int64(0), np.int64(2), np.float32(np.nan)

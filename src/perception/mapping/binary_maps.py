@@ -18,7 +18,7 @@ from perception.mapping.octomap_kernels import CHILDLESS, TOO_DEEP, TRUNCATED
 from perception.mapping.store import BrickStore
 from perception.mapping.threads import run_both
 from perception.mapping.update import RECORD_BYTES, REGION_BYTES, ROW_BYTES, find_or_add
-from perception.numba_cache import inlined, kernel
+from perception.numba_cache import inlined, inner, kernel
 
 LEAF = np.int64(-1)
 """In place of where a brick's bytes are: it is part of a leaf."""
@@ -152,7 +152,7 @@ def _word(data, offset):
     return np.int64(data[offset]) | np.int64(data[offset + 1]) << 8
 
 
-@kernel
+@inner
 def _scan_brick(data, offset):
     """Status, end of the brick's bytes or place of the error, and number of its inner blocks."""
     if len(data) - offset < 2:
@@ -251,7 +251,7 @@ def _load(shard, owner, data, bricks, places, depths, occupied, values, voxels):
                     fill_bricks(shard, bx, by, z, span, value)
 
 
-@kernel
+@inner
 def _load_brick(shard, bx, by, bz, data, offset, values, voxels):
     brick = find_or_add(shard, bx, by, bz, UNLIMITED)
     pairs = voxels.view(np.uint64)

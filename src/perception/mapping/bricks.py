@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, pack_brick
-from perception.numba_cache import inlined, kernel
+from perception.numba_cache import inlined, inner, kernel
 
 REGION_BRICKS = 512
 """Entries of a region's directory: 8 x 8 x 16 bricks, of which this shard holds every second one along x."""
@@ -288,14 +288,14 @@ def collapse_block(shard, brick, block):
     free_row(shard, row)
 
 
-@kernel
+@inner
 def collapse_brick(shard, brick):
     """collapse_block for all blocks of a brick."""
     for block in range(BLOCKS):
         collapse_block(shard, brick, block)
 
 
-@kernel
+@inner
 def brick_is_uniform(shard, brick):
     """Whether all voxels of a brick have the same value, or are all unknown."""
     first = shard.uniform[brick, 0]
@@ -313,7 +313,7 @@ def log_change(shard, brick_key):
     shard.counters[LOGGED] += 1
 
 
-@kernel
+@inner
 def remove_region(shard, region):
     """Give a region's directory back and close the gap in the hash (no entry may stand behind an empty place)."""
     keys, regions = shard.hash_keys, shard.hash_regions

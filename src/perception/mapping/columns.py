@@ -17,7 +17,7 @@ from perception.mapping.entries import CHUNK, END
 from perception.mapping.fusion import NO_LABEL
 from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, brick_shard, unpack_brick, voxel_offset
 from perception.mapping.store import BrickStore, live_bricks
-from perception.numba_cache import inlined, kernel, njit
+from perception.numba_cache import inlined, inner, njit
 
 MARKED_TILES = 1 << 20
 """Up to a box of so many tiles repeats are found by marking them in it."""
@@ -98,7 +98,7 @@ def region_heights(shards):
     return (lowest, highest) if highest >= 0 else (np.int64(0), np.int64(-1))
 
 
-@kernel
+@inner
 def _tile_bricks(shards, owner, tx, ty, lowest, highest, bricks):
     """Numbers of the bricks above a tile, all in the shard of its column, from low to high; returns how many."""
     count = 0
@@ -135,7 +135,7 @@ def _block_values(shard, brick, block, values):
     return occupied != 0
 
 
-@kernel
+@inner
 def _list_occupied(shard, brick, values, counts, listed, count):
     """Add the occupied voxels of a brick to the counts of its 64 columns 8 · (y & 7) + (x & 7).
 
@@ -183,7 +183,7 @@ def _probability(best, total, unseen):
     return np.float32(1.0) / (total + np.float32(unseen) * np.exp(-best))
 
 
-@kernel
+@inner
 def _fill_block(shard, brick, block, num_classes, scratch, places, keys, labels, probabilities):
     """Write the occupied voxels of a block to the places (64,) int64 of its brick's columns and move those on."""
     values, best, sure = scratch
@@ -241,7 +241,7 @@ def occupied_in_tiles(shards, tiles, num_classes):
     return offsets, keys, labels, probabilities
 
 
-@kernel
+@inner
 def _list_tiles(shards, tiles, start, heights, bricks, values, offsets, listed, ends):
     """Count the occupied voxels of the columns of tiles from one on, behind ``offsets``, and list their blocks.
 
@@ -263,7 +263,7 @@ def _list_tiles(shards, tiles, start, heights, bricks, values, offsets, listed, 
     return len(tiles)
 
 
-@kernel
+@inner
 def _fill_tiles(shards, tiles, num_classes, listed, ends, places, scratch, keys, labels, probabilities):
     """Write the voxels of the listed blocks; ``places`` (64 T,) int64 is where each column begins, and moves on."""
     for t in range(len(tiles)):

@@ -8,7 +8,7 @@ import numpy as np
 from perception.mapping.bricks import DECAYING, collapse_brick, log_change, set_voxel, voxel_value
 from perception.mapping.entries import MAX_ENTRIES, load_entries, store_entries
 from perception.mapping.keys import BLOCKS, BRICK_VOXELS, unpack_brick, voxel_offset
-from perception.numba_cache import njit
+from perception.numba_cache import inner, njit
 
 FORGOTTEN = np.float32(0.4)
 """An occupied voxel whose log-odds have faded below this (half a hit of the default sensor model) is unknown again."""
@@ -52,7 +52,7 @@ def clear_box(shard, numbers, lowest, highest, value):
     return total
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _drop_labels(shard, brick, inside, tags, scores):
     """Drop the labels of the voxels marked in inside (512,); whether there were any."""
     dropped = False
@@ -98,7 +98,7 @@ def decay(shard, factors):
     return forgotten
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _decay_brick(shard, brick, factors, tags, scores):
     """Voxels forgotten in a brick, and whether any is left that fades."""
     forgotten, left = 0, False
@@ -126,7 +126,7 @@ def _decay_brick(shard, brick, factors, tags, scores):
     return forgotten, left
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _decay_voxel(shard, brick, voxel, score, factor):
     """Let an occupied voxel fade; whether it became unknown, and whether its labels stay."""
     value = voxel_value(shard, brick, voxel)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from perception.mapping.bricks import CHUNKS, FREE_CHUNK, LIVE_CHUNKS
-from perception.numba_cache import inlined, kernel
+from perception.numba_cache import inlined, inner
 
 CHUNK = 8
 END = np.uint32(0xFFFFFFFF)
@@ -35,7 +35,7 @@ def load_entries(shard, brick, block, tags, scores):
     return count
 
 
-@kernel
+@inner
 def _take_chunk(counters, chunk_next, limit):
     """Number of an unused chunk, or -1 when there would be more than `limit`."""
     chunk = counters[FREE_CHUNK]
@@ -50,7 +50,7 @@ def _take_chunk(counters, chunk_next, limit):
     return chunk
 
 
-@kernel
+@inner
 def _free_chain(counters, chunk_next, chunk):
     """Put a chunk and all behind it into the free list."""
     while chunk >= 0:
@@ -95,7 +95,7 @@ def store_entries(shard, brick, block, tags, scores, count, limit):
     return True
 
 
-@kernel
+@inner
 def free_entries(shard, brick):
     """Drop all labels of a brick."""
     for block in range(shard.label_heads.shape[1]):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from perception.mapping.entries import END, load_entries, store_entries
-from perception.numba_cache import inlined, kernel
+from perception.numba_cache import inlined, inner
 
 MAX_KEPT = 8
 NO_LABEL = 65535
@@ -91,7 +91,7 @@ def _sort_best_first(tags, scores, start, end):
         tags[j + 1], scores[j + 1] = tag, score
 
 
-@kernel
+@inner
 def add_vote(tags, scores, start, end, tag, weight, kept, score_max):
     """Add one vote to the entries [start, end) of a voxel, with room for one more; returns the new end."""
     place = start

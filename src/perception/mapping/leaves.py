@@ -16,7 +16,7 @@ from perception.mapping.fusion import NO_LABEL
 from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, BRICK_VOXELS, TREE_DEPTH, brick_corners, unpack_brick
 from perception.mapping.octomap_kernels import morton_codes
 from perception.mapping.store import live_bricks
-from perception.numba_cache import inlined, kernel, njit
+from perception.numba_cache import inlined, inner, kernel, njit
 
 BRICK_DEPTH = 13
 NO_TAG = -1
@@ -141,7 +141,7 @@ def _emit_bricks(shards, numbers, owners, evidence, brick, count, values, tags, 
     return brick, count
 
 
-@kernel
+@inner
 def _emit_brick(shard, owner, brick, evidence, count, values, tags, out):
     """Append the leaves of one brick; the number of leaves."""
     bx, by, bz = unpack_brick(shard.keys[brick])
@@ -247,7 +247,7 @@ def gather_evidence(shards, tags, kept):
     return ids, scores
 
 
-@kernel
+@inner
 def _gather(shard, place, ids, scores):
     chunk, i = place // CHUNK, place % CHUNK
     voxel = shard.tags[chunk, i] >> 16

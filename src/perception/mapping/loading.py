@@ -14,7 +14,7 @@ from perception.mapping.keys import BLOCK_VOXELS, BLOCKS, BRICK_VOXELS, TREE_DEP
 from perception.mapping.leaves import BRICK_DEPTH
 from perception.mapping.store import BrickStore
 from perception.mapping.update import RECORD_BYTES, REGION_BYTES, ROW_BYTES, find_or_add
-from perception.numba_cache import inlined, kernel, njit
+from perception.numba_cache import inlined, inner, kernel, njit
 
 UNLIMITED = 1 << 60
 """Bound of a shard's memory where the whole has been checked before."""
@@ -95,7 +95,7 @@ def _load(shards, keys, depths, values):
         start = stop
 
 
-@kernel
+@inner
 def fill_bricks(shard, bx, by, bz, span, value):
     """Fill a column of whole bricks."""
     for z in range(bz, bz + span):
@@ -104,7 +104,7 @@ def fill_bricks(shard, bx, by, bz, span, value):
             shard.uniform[brick, block] = value
 
 
-@kernel
+@inner
 def _load_brick(shard, bx, by, bz, keys, depths, values, start, stop):
     """Write leaves [start, stop), all of one brick."""
     brick = find_or_add(shard, bx, by, bz, UNLIMITED)
@@ -148,7 +148,7 @@ def _load_evidence(shards, keys, ids, scores, tags, values, lines):
         start = stop
 
 
-@kernel
+@inner
 def _store_brick(shard, bx, by, bz, ids, scores, tags, values, lines):
     """Store the evidence of one brick: lines (512,) int64 is the line of each voxel, -1 for none and on return."""
     brick = find_or_add(shard, bx, by, bz, UNLIMITED)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.numba_cache import njit
+from perception.numba_cache import inner, njit
 
 TREE_DEPTH = 16
 LOWEST_LOG_ODDS = np.float32(-3.4028234663852886e38)
@@ -28,7 +28,7 @@ _SPREAD = np.array([sum((byte >> bit & 1) << 3 * bit for bit in range(8)) for by
 """Each byte with two zero bits between neighbors; a table, since spreading by shifts takes twice the time."""
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _morton_code(x, y, z):
     high = _SPREAD[x >> 8] | _SPREAD[y >> 8] << 1 | _SPREAD[z >> 8] << 2
     return high << 24 | _SPREAD[x & 255] | _SPREAD[y & 255] << 1 | _SPREAD[z & 255] << 2
@@ -43,7 +43,7 @@ def morton_codes(keys):
     return codes
 
 
-@njit(cache=True, nogil=True)
+@inner
 def common_depth(a, b):
     """Depth of the deepest node that holds both codes."""
     difference = a ^ b
@@ -54,13 +54,13 @@ def common_depth(a, b):
     return depth
 
 
-@njit(cache=True, nogil=True)
+@inner
 def child_index(code, depth):
     """Which child of its parent the node of this depth is that holds the code."""
     return code >> 3 * (TREE_DEPTH - np.int64(depth)) & 7
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _leaf_end(code, depth, end):
     """The code after a leaf, or −1 when it is deeper than 16, not aligned to its size, or starts before end."""
     if depth > TREE_DEPTH:
@@ -110,7 +110,7 @@ def prune(codes, depths, values, tags, min_depth):
     return index[:top].copy(), levels[:top].copy(), merges
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _collapsible(codes, values, tags, index, levels, top):
     """Whether the last eight survivors are all children of one parent, with one value and one tag."""
     last, first = index[top - 1], index[top - 8]
@@ -181,7 +181,7 @@ def _put(out, offset, bits):
         out[offset + k] = (np.int64(bits) >> 8 * k) & 255
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _add_color(out, offset, sums, level):
     """Add the color at offset, if it is set, to the sums of the node of this level."""
     if out[offset] != 255 or out[offset + 1] != 255 or out[offset + 2] != 255:
@@ -190,7 +190,7 @@ def _add_color(out, offset, sums, level):
         sums[level, 3] += 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put_mean_color(out, offset, sums, level):
     """The mean of the added colors, rounded down; white, which means unset, for none."""
     count = sums[level, 3]
@@ -266,7 +266,7 @@ def scan_full(data, record):
     return 0, offset, leaves
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _lowest_bit(mask):
     """Index of the lowest set bit of a mask that is not zero."""
     bit = 0
@@ -275,7 +275,7 @@ def _lowest_bit(mask):
     return bit
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _descend(path, depth, child):
     """Set the lowest-corner key of a child of the node of this depth on the path."""
     for axis in range(3):

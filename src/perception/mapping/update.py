@@ -33,7 +33,7 @@ from perception.mapping.keys import (
     window_bits,
 )
 from perception.mapping.scan import MARKING, forget_ends
-from perception.numba_cache import inlined, kernel
+from perception.numba_cache import inlined, inner, kernel
 
 ROW_BYTES = 256
 RECORD_BYTES = 105
@@ -52,7 +52,7 @@ def used_bytes(counters):
     )
 
 
-@kernel
+@inner
 def chain_entries(entries, collectors, number, heads):
     """Chain both threads' entries of a shard by brick, the last one first.
 
