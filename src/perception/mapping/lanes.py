@@ -7,45 +7,69 @@ that branch all the time. The inner loop is therefore built here as LLVM vector 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from perception.numba_cache import kernel
+from perception.numba_cache import inlined, inner
 
 LANES = 8
+RAYS = 512
+"""Rays that are prepared at once, a multiple of LANES."""
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _REALS = ir.VectorType(ir.DoubleType(), LANES)
-_WHOLES = ir.VectorType(_I64, LANES)
+_WHOLES = ir.VectorType(_I32, LANES)
+
+
+class Rays(NamedTuple):
+    """Rays that start in one voxel, ready to be walked."""
+
+    reals: np.ndarray
+    """(6, RAYS) float64: distance to the next border along x, y, z; distance between borders."""
+    steps: np.ndarray
+    """(3, RAYS) int32: what a step along x, y, z adds to the bits of that axis."""
+    left: np.ndarray
+    """(RAYS,) int32: voxels to mark."""
+    places: np.ndarray
+    """(RAYS,) int32: place in the window."""
+
+
+def make_rays() -> Rays:
+    """Room for RAYS rays."""
+    return Rays(np.zeros((6, RAYS)), np.zeros((3, RAYS), np.int32), np.zeros(RAYS, np.int32), np.zeros(RAYS, np.int32))
 
 
 @intrinsic
-def _walk_together(typing_context, cells, reals, wholes, steps):
-    """Let all lanes mark their voxel and step on, `steps` times; arguments as in walk_lanes."""
+def _walk_together(typing_context, cells, reals, steps, places, first, count, place, others_x, others_y, others_z):
+    """Let the lanes from `first` on mark their voxel and step on, `count` times; arguments as in walk_lanes."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        cells_at, reals_at, wholes_at = (
+    def generate(context: Any, builder: Any, call: Any, arguments: Any) -> Any:
+        cells_at, reals_at, steps_at, places_at = (
             context.make_array(kind)(context, builder, value).data
-            for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
+            for kind, value in zip(call.args[:4], arguments[:4], strict=True)
         )
-        start = [_load(builder, reals_at, row, _REALS) for row in range(3)]
-        start.append(_load(builder, wholes_at, 0, _WHOLES))
-        deltas = [_load(builder, reals_at, 3 + row, _REALS) for row in range(3)]
-        steps = [[_load(builder, wholes_at, first + row, _WHOLES) for row in range(3)] for first in (1, 5)]
-        end = _build_loop(builder, cells_at, arguments[3], start, deltas, steps)
-        for row in range(3):
-            _store(builder, reals_at, row, end[row], _REALS)
-        _store(builder, wholes_at, 0, end[3], _WHOLES)
+        first, count, place = arguments[4:7]
+        reals = [_row(builder, reals_at, row, first, _REALS) for row in range(6)]
+        home = _row(builder, places_at, 0, first, _WHOLES)
+        start = [_load(builder, row) for row in reals[:3]] + [_splat(builder, place)]
+        deltas = [_load(builder, row) for row in reals[3:]]
+        others = [_splat(builder, mask) for mask in arguments[7:]]
+        moves = [_load(builder, _row(builder, steps_at, row, first, _WHOLES)) for row in range(3)]
+        end = _build_loop(builder, (cells_at, home), count, start, deltas, [moves, others])
+        for value, row in zip(end, [*reals[:3], home], strict=True):
+            builder.store(value, row).align = 4
         return context.get_dummy_value()
 
-    return types.void(cells, reals, wholes, types.int64), generate
+    numbers = (types.int64,) * 2 + (types.int32,) * 4
+    return signature(types.void, cells, reals, steps, places, *numbers), generate
 
 
-def _build_loop(builder: Any, cells: Any, count: Any, start: list[Any], deltas: list[Any], steps: list[Any]) -> list:
+def _build_loop(builder: Any, memory: Any, count: Any, start: list[Any], deltas: list[Any], steps: list[Any]) -> list:
     """The loop itself; returns the lanes' state behind it."""
     before = builder.block
     loop, behind = builder.append_basic_block("walk"), builder.append_basic_block("walked")
@@ -53,8 +77,7 @@ def _build_loop(builder: Any, cells: Any, count: Any, start: list[Any], deltas: 
     builder.position_at_end(loop)
     left = builder.phi(_I64)
     state = [builder.phi(value.type) for value in start]
-    for lane in range(LANES):
-        builder.store(_I8(1), builder.gep(cells, [builder.extract_element(state[3], _I32(lane))]))
+    _mark(builder, memory, state[3])
     following = _build_step(builder, state, deltas, steps)
     fewer = builder.sub(left, _I64(1))
     for phi, first, later in zip([left, *state], [count, *start], [fewer, *following], strict=True):
@@ -71,12 +94,24 @@ def _build_loop(builder: Any, cells: Any, count: Any, start: list[Any], deltas: 
     return end
 
 
+def _mark(builder: Any, memory: Any, places: Any) -> None:
+    """Set the lanes' cells."""
+    cells, home = memory
+    builder.store(places, home).align = 4
+    first = builder.bitcast(home, _I32.as_pointer())
+    for lane in range(LANES):
+        # Loaded one by one: taking a vector apart costs more than the whole step. Only an atomic load stays a load.
+        place = builder.load_atomic(builder.gep(first, [_I32(lane)]), "monotonic", 4)
+        builder.store(_I8(1), builder.gep(cells, [builder.zext(place, _I64)]))
+
+
 def _build_step(builder: Any, state: list[Any], deltas: list[Any], steps: list[Any]) -> list[Any]:
     """One step of all lanes to the nearest border, with OctoMap's rule for ties."""
     a, b, c, place = state
-    a_before_b = builder.fcmp_ordered("<", a, b)
-    along_a = builder.and_(a_before_b, builder.fcmp_ordered("<", a, c))
-    along_b = builder.and_(builder.not_(a_before_b), builder.fcmp_ordered("<", b, c))
+    # a < b and a < c, else b <= a and b < c: where a is not before both, it is not before b if b is before c.
+    b_before_c = builder.fcmp_ordered("<", b, c)
+    along_a = builder.fcmp_ordered("<", a, builder.select(b_before_c, b, c))
+    along_b = builder.and_(builder.not_(along_a), b_before_c)
     step, others = (builder.select(along_a, x, builder.select(along_b, y, z)) for x, y, z in steps)
     # The bits of the other axes are ones while the step is added: a carry passes through them.
     moved = builder.add(builder.or_(place, others), step)
@@ -88,33 +123,56 @@ def _build_step(builder: Any, state: list[Any], deltas: list[Any], steps: list[A
     ]
 
 
-def _row(builder: Any, base: Any, row: int, kind: Any) -> Any:
-    return builder.bitcast(builder.gep(base, [_I64(row * LANES)]), kind.as_pointer())
+def _row(builder: Any, base: Any, row: int, first: Any, kind: Any) -> Any:
+    place = builder.add(first, _I64(row * RAYS))
+    return builder.bitcast(builder.gep(base, [place]), kind.as_pointer())
 
 
-def _load(builder: Any, base: Any, row: int, kind: Any) -> Any:
-    value = builder.load(_row(builder, base, row, kind))
-    value.align = 8
+def _load(builder: Any, row: Any) -> Any:
+    value = builder.load(row)
+    value.align = 4
     return value
 
 
-def _store(builder: Any, base: Any, row: int, value: Any, kind: Any) -> None:
-    builder.store(value, _row(builder, base, row, kind)).align = 8
+def _splat(builder: Any, value: Any) -> Any:
+    nothing = ir.Constant(_WHOLES, ir.Undefined)
+    vector = builder.insert_element(nothing, value, _I32(0))
+    return builder.shuffle_vector(vector, nothing, ir.Constant(_WHOLES, [0] * LANES))
 
 
-@kernel
-def walk_lanes(cells, reals, wholes):
-    """Walk all lanes until the shortest ray is done.
+@inlined
+def _walk_on(cells, rays, ray, done, others):
+    """Mark what is left of a ray behind the voxels that are done."""
+    reals, place = rays.reals, rays.places[ray]
+    a, b, c = reals[0, ray], reals[1, ray], reals[2, ray]
+    for _ in range(done, rays.left[ray]):
+        cells[np.uint64(place)] = 1
+        if a < b and a < c:
+            axis = 0
+            a += reals[3, ray]
+        elif b <= a and b < c:
+            axis = 1
+            b += reals[4, ray]
+        else:
+            axis = 2
+            c += reals[5, ray]
+        rest = others[axis]
+        place = (place & rest) | (((place | rest) + rays.steps[axis, ray]) & ~rest)
+
+
+@inner
+def walk_lanes(cells, rays, first, place, others):
+    """Walk LANES rays, from the one with the fewest voxels to the one with the most.
 
     Args:
-        cells: window of uint8, in the order of keys.cell_place.
-        reals: (6, LANES) float64: distance to the next border along x, y, z; distance between borders.
-        wholes: (8, LANES) int64: place in the window; what a step along x, y, z adds to the bits of that axis; voxels
-            left to mark; the bits of the other axes for x, y, z.
+        cells: window of uint8, in the order of keys.cell_place; set to 1 where a ray passes.
+        rays: places are set, distances changed.
+        first: number of the first ray; those behind it have no fewer voxels left.
+        place: where all of them start.
+        others: the bits of a place that are not of the x, y, z axis.
     """
-    steps = np.int64(wholes[4, 0])
-    for lane in range(1, LANES):
-        steps = min(steps, wholes[4, lane])
-    _walk_together(cells, reals, wholes, steps)  # pyright: ignore[reportCallIssue]
-    for lane in range(LANES):
-        wholes[4, lane] -= steps
+    shortest = np.int64(rays.left[first])
+    lanes = (rays.reals, rays.steps, rays.places, first, shortest, place)
+    _walk_together(cells, *lanes, *others)  # pyright: ignore[reportCallIssue]
+    for ray in range(first + 1, first + LANES):
+        _walk_on(cells, rays, ray, shortest, others)

@@ -7,27 +7,57 @@ Direction, length and half a voxel are float32, the distances to the next voxel 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from perception.mapping.keys import axis_masks, brick_place, cell_place, coordinate_key, key_coordinate, window_bits
-from perception.mapping.lanes import LANES, walk_lanes
-from perception.numba_cache import inlined, kernel
+from perception.mapping.lanes import LANES, RAYS, Rays, make_rays, walk_lanes
+from perception.numba_cache import inlined, inner, kernel
 
 FREE = 1
 NEVER = 1.7976931348623157e308
+SORTED_LENGTHS = 1024
+"""Rays are sorted by so many different lengths."""
+
+
+class RayBatch(NamedTuple):
+    """What one thread needs to walk rays, RAYS at a time."""
+
+    directions: np.ndarray
+    """(3, RAYS) float32 unit vectors."""
+    lengths: np.ndarray
+    """(RAYS,) int32 voxels to mark."""
+    order: np.ndarray
+    """(RAYS,) int32 rays by their length."""
+    starts: np.ndarray
+    """(SORTED_LENGTHS + 1,) int32, where the rays of each length begin in `order`."""
+    rays: Rays
+
+
+def make_ray_batch() -> RayBatch:
+    """Room for RAYS rays."""
+    lengths, order, starts = (np.zeros(size, np.int32) for size in (RAYS, RAYS, SORTED_LENGTHS + 1))
+    return RayBatch(np.zeros((3, RAYS), np.float32), lengths, order, starts, make_rays())
+
+
+@inlined
+def _borders(origin, origin_key, resolution):
+    """Signed distances to the borders of the origin's voxel along one axis, upwards and downwards."""
+    center = key_coordinate(origin_key, resolution)
+    up = center + np.float64(np.float32(resolution * 0.5)) - np.float64(origin)
+    down = center + np.float64(np.float32(resolution * -0.5)) - np.float64(origin)
+    return up, down
 
 
 @inlined
 def _axis(origin, origin_key, direction, resolution):
     """Step, distance to the first border and between borders along one axis."""
-    if direction > 0:
-        step = 1
-    elif direction < 0:
-        step = -1
-    else:
+    if not (direction > 0 or direction < 0):
         return 0, NEVER, NEVER
-    border = key_coordinate(origin_key, resolution) + np.float64(np.float32(step * resolution * 0.5))
-    return step, (border - np.float64(origin)) / np.float64(direction), resolution / abs(np.float64(direction))
+    up, down = _borders(origin, origin_key, resolution)
+    step, border = (1, up) if direction > 0 else (-1, down)
+    return step, border / np.float64(direction), resolution / abs(np.float64(direction))
 
 
 @inlined
@@ -59,7 +89,22 @@ def _border_distance(coordinate, key, resolution):
     return 0.5 - abs(np.float64(coordinate) - key_coordinate(key, resolution)) / resolution
 
 
-@kernel
+@inlined
+def _near_border(end, key, length, resolution):
+    """Whether a ray may miss its end voxel.
+
+    An end safely inside its voxel is reached after exactly one border per key step; float32 directions are off by less
+    than 1e-6 of the length.
+    """
+    margin = 1e-6 + 1e-6 * np.float64(length) / resolution
+    return (
+        _border_distance(end[0], key[0], resolution) < margin
+        or _border_distance(end[1], key[1], resolution) < margin
+        or _border_distance(end[2], key[2], resolution) < margin
+    )
+
+
+@inner
 def walk_exact(cells, touched, sparse, origin, origin_key, end_key, length, direction, resolution, window):
     """Mark a ray whose end lies so close to a voxel border that it may miss its end voxel.
 
@@ -102,80 +147,84 @@ def walk_exact(cells, touched, sparse, origin, origin_key, end_key, length, dire
             return
 
 
-@kernel
-def start_ray(cells, origin, origin_key, key, resolution, range_limit, max_range, window, reals, wholes, lane):
-    """Prepare the ray to a voxel in a lane of `reals` (6, L) float64 and `wholes` (8, L) int64; see lanes.walk_lanes.
-
-    Returns:
-        True when the lane has voxels to mark; False when the ray has none or was walked here.
-    """
-    x, y, z, cut = ray_end(origin, key, resolution, range_limit, max_range)
-    kx, ky, kz = key >> 32, (key >> 16) & 0xFFFF, key & 0xFFFF
-    if cut:
-        inverse = 1.0 / resolution
-        kx, ky, kz = coordinate_key(x, inverse), coordinate_key(y, inverse), coordinate_key(z, inverse)
-        if kx < 0 or ky < 0 or kz < 0:
-            return False
-    ox, oy, oz = origin_key
-    left = abs(kx - ox) + abs(ky - oy) + abs(kz - oz)
-    if left == 0:
-        return False
-    dx, dy, dz = x - origin[0], y - origin[1], z - origin[2]
-    length = np.float32(np.sqrt(np.float64(dx * dx + dy * dy + dz * dz)))
-    dx, dy, dz = dx / length, dy / length, dz / length
-    if cut:
-        # An end safely inside its voxel is reached after exactly one border per key step; float32 directions are off
-        # by less than 1e-6 of the length.
-        margin = 1e-6 + 1e-6 * np.float64(length) / resolution
-        if (
-            _border_distance(x, kx, resolution) < margin
-            or _border_distance(y, ky, resolution) < margin
-            or _border_distance(z, kz, resolution) < margin
-        ):
-            direction, end_key = (dx, dy, dz), (kx, ky, kz)
-            walk_exact(
-                cells, cells, False, origin, origin_key, end_key, np.float64(length), direction, resolution, window
-            )
-            return False
-    sx, reals[0, lane], reals[3, lane] = _axis(origin[0], ox, dx, resolution)
-    sy, reals[1, lane], reals[4, lane] = _axis(origin[1], oy, dy, resolution)
-    sz, reals[2, lane], reals[5, lane] = _axis(origin[2], oz, dz, resolution)
-    bits = window_bits(window)
-    masks = axis_masks(bits)
-    wholes[0, lane] = cell_place(ox - window[0] * 8, oy - window[1] * 8, oz - window[2] * 8, bits)
-    # In the bits of one axis, all ones are -1.
-    wholes[1, lane] = 16 if sx > 0 else masks[0]
-    wholes[2, lane] = 4 if sy > 0 else masks[1]
-    wholes[3, lane] = 1 if sz > 0 else masks[2]
-    wholes[5, lane], wholes[6, lane], wholes[7, lane] = ~masks[0], ~masks[1], ~masks[2]
-    wholes[4, lane] = left
-    return True
+@inlined
+def _find_rays(cells, origin, origin_key, ends, rule, window, batch):
+    """Directions of the rays to the end voxels, and how many voxels each marks; how many rays have any."""
+    resolution, range_limit, max_range = rule
+    inverse = 1.0 / resolution
+    found = 0
+    for i in range(len(ends)):
+        x, y, z, cut = ray_end(origin, ends[i], resolution, range_limit, max_range)
+        kx, ky, kz = ends[i] >> 32, (ends[i] >> 16) & 0xFFFF, ends[i] & 0xFFFF
+        if cut:
+            kx, ky, kz = coordinate_key(x, inverse), coordinate_key(y, inverse), coordinate_key(z, inverse)
+            if kx < 0 or ky < 0 or kz < 0:
+                continue
+        left = abs(kx - origin_key[0]) + abs(ky - origin_key[1]) + abs(kz - origin_key[2])
+        if left == 0:
+            continue
+        dx, dy, dz = x - origin[0], y - origin[1], z - origin[2]
+        length = np.float32(np.sqrt(np.float64(dx * dx + dy * dy + dz * dz)))
+        direction = (dx / length, dy / length, dz / length)
+        if cut and _near_border((x, y, z), (kx, ky, kz), length, resolution):
+            length, end_key = np.float64(length), (kx, ky, kz)
+            walk_exact(cells, cells, False, origin, origin_key, end_key, length, direction, resolution, window)
+            continue
+        batch.directions[0, found], batch.directions[1, found], batch.directions[2, found] = direction
+        batch.lengths[found] = left
+        found += 1
+    return found
 
 
-@kernel
-def walk_lane(cells, reals, wholes, lane):
-    """Mark what is left of the ray of one lane."""
-    a, b, c = reals[0, lane], reals[1, lane], reals[2, lane]
-    da, db, dc = reals[3, lane], reals[4, lane], reals[5, lane]
-    place = wholes[0, lane]
-    for _ in range(wholes[4, lane]):
-        cells[np.uint64(place)] = FREE
-        if a < b and a < c:
-            axis = 0
-            a += da
-        elif b <= a and b < c:
-            axis = 1
-            b += db
-        else:
-            axis = 2
-            c += dc
-        others = wholes[5 + axis, lane]
-        place = (place & others) | (((place | others) + wholes[1 + axis, lane]) & ~others)
-    wholes[4, lane] = 0
+@inlined
+def _sort_rays(batch, found):
+    """Numbers of the rays, those with few voxels first: what is walked together should end together."""
+    longest = np.int64(0)
+    for i in range(found):
+        longest = max(longest, np.int64(batch.lengths[i]))
+    shift = 0
+    while longest >> shift >= SORTED_LENGTHS:
+        shift += 1
+    starts = batch.starts
+    starts[: (longest >> shift) + 2] = 0
+    for i in range(found):
+        starts[(batch.lengths[i] >> shift) + 1] += 1
+    for length in range(longest >> shift):
+        starts[length + 1] += starts[length]
+    for i in range(found):
+        length = batch.lengths[i] >> shift
+        batch.order[starts[length]] = i
+        starts[length] += 1
 
 
-@kernel
-def walk_rays(cells, origin, origin_key, ends, start, stop, rule, window, reals, wholes):
+@inlined
+def _prepare_rays(origin, origin_key, resolution, masks, batch, found):
+    """Put the rays in their order into lanes; the last ones are filled up with the last ray."""
+    rays = batch.rays
+    for axis in range(3):
+        up, down = _borders(origin[axis], origin_key[axis], resolution)
+        first, between, steps = rays.reals[axis], rays.reals[3 + axis], rays.steps[axis]
+        directions, back = batch.directions[axis], masks[axis]
+        # In the bits of one axis, all ones are -1.
+        forth = masks[axis] & -masks[axis]
+        for i in range(found):
+            direction = np.float64(directions[batch.order[i]])
+            never = not (direction > 0 or direction < 0)
+            first[i] = NEVER if never else (up if direction > 0 else down) / direction
+            between[i] = NEVER if never else resolution / abs(direction)
+            steps[i] = forth if direction > 0 else back
+    for i in range(found):
+        rays.left[i] = batch.lengths[batch.order[i]]
+    for i in range(found, -(-found // LANES) * LANES):
+        rays.left[i] = rays.left[found - 1]
+        for row in range(6):
+            rays.reals[row, i] = rays.reals[row, found - 1]
+        for row in range(3):
+            rays.steps[row, i] = rays.steps[row, found - 1]
+
+
+@inner
+def walk_rays(cells, origin, origin_key, ends, start, stop, rule, window, batch):
     """Mark the voxels between the origin and the end voxels (neither ends nor what lies behind).
 
     Args:
@@ -188,29 +237,28 @@ def walk_rays(cells, origin, origin_key, ends, start, stop, rule, window, reals,
         rule: resolution in meters; float32 largest squared float32 distance that counts as in range; float32 longest
             range in meters.
         window: (6,) int64, lowest brick and number of bricks per axis.
-        reals: (6, LANES) float64 scratch.
-        wholes: (8, LANES) int64 with zeros in row 4, also on return.
+        batch: scratch.
     """
-    ray = start
-    while True:
-        full = True
-        for lane in range(LANES):
-            while wholes[4, lane] == 0 and ray < stop:
-                start_ray(cells, origin, origin_key, ends[ray], *rule, window, reals, wholes, lane)  # pyright: ignore[reportCallIssue]
-                ray += 1
-            full &= wholes[4, lane] > 0
-        if not full:
-            break
-        walk_lanes(cells, reals, wholes)
-    for lane in range(LANES):
-        walk_lane(cells, reals, wholes, lane)
+    bits = window_bits(window)
+    masks = axis_masks(bits)
+    others = (np.int32(~masks[0]), np.int32(~masks[1]), np.int32(~masks[2]))
+    x, y, z = origin_key[0] - window[0] * 8, origin_key[1] - window[1] * 8, origin_key[2] - window[2] * 8
+    place = np.int32(cell_place(x, y, z, bits))
+    for first in range(start, stop, RAYS):
+        some = ends[first : min(first + RAYS, stop)]
+        found = _find_rays(cells, origin, origin_key, some, rule, window, batch)
+        if found > 0:
+            _sort_rays(batch, found)
+            _prepare_rays(origin, origin_key, rule[0], masks, batch, found)
+        for ray in range(0, found, LANES):
+            walk_lanes(cells, batch.rays, ray, place, others)
 
 
 @kernel
-def walk_shares(cells, origin, origin_key, runs, share, rule, window, reals, wholes):
+def walk_shares(cells, origin, origin_key, runs, share, rule, window, batch):
     """walk_rays for one thread's share (first, last, first, last) of the ends that both threads found."""
-    walk_rays(cells, origin, origin_key, runs[0].ends, share[0], share[1], rule, window, reals, wholes)
-    walk_rays(cells, origin, origin_key, runs[1].ends, share[2], share[3], rule, window, reals, wholes)
+    walk_rays(cells, origin, origin_key, runs[0].ends, share[0], share[1], rule, window, batch)
+    walk_rays(cells, origin, origin_key, runs[1].ends, share[2], share[3], rule, window, batch)
 
 
 @kernel
