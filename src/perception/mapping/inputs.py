@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from perception.depth_kernels import depth_rows
+from perception.depth_kernels import depth_rows, pixel_labels
 from perception.errors import InputError
 from perception.geometry import Transform
 from perception.mapping.fusion import MAX_CLASSES
-from perception.mapping.image_scan import PixelLabels
 from perception.mapping.insertion import CloudScan, ImageScan, ScanCounts
 from perception.mapping.keys import KEY_END, KEY_ORIGIN
 from perception.types import DepthScan
@@ -65,6 +65,7 @@ class InsertReport:
         return self.points - self.dropped_not_finite - self.dropped_out_of_map - self.beyond_max_range
 
 
+@functools.lru_cache(maxsize=64)
 def log_odds(probability: float) -> np.float32:
     """log(p / (1 - p)), computed as OctoMap does."""
     return np.float32(np.log(probability / (1.0 - probability)))
@@ -191,8 +192,7 @@ def checked_image(scan: DepthScan, map_T_camera: Transform, num_classes: int) ->
     """A depth image as the kernels take it."""
     if scan.labels.size and num_classes == 0:
         raise InputError("labels: expected a map with num_classes > 0, got one without classes")
-    known = PixelLabels(scan.labels, scan.confidence, scan.unsure, np.float32(scan.min_confidence))
-    return ImageScan(depth_rows(scan), known, map_T_camera.matrix.astype(np.float32))
+    return ImageScan(depth_rows(scan), pixel_labels(scan), map_T_camera.matrix.astype(np.float32))
 
 
 def make_report(scan: ScanCounts, forgotten: int) -> InsertReport:

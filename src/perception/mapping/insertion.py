@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perception.depth_kernels import DepthRows
+from perception.depth_kernels import DepthRows, PixelLabels
 from perception.mapping import parts
 from perception.mapping import scan as scanning
-from perception.mapping.image_scan import CLEARS, PixelLabels, collect_image
+from perception.mapping.image_scan import CLEARS, collect_image
 from perception.mapping.keys import KEY_END, KEY_ORIGIN, voxels_in
 from perception.mapping.rays import walk_clipped, walk_shares
 from perception.mapping.scan import Collector, Space
@@ -197,8 +197,8 @@ class ScanInserter:
             for span, one, buffers in zip(spans, workspace.collectors, workspace.images, strict=True)
         )
         run_both(compiled(collect_image), first, second)
-        totals = np.sum([buffers.counts for buffers in workspace.images], axis=0)
-        counts.points, counts.clear_points, counts.not_finite = (int(count) for count in totals)
+        totals = workspace.images[0].counts + workspace.images[1].counts
+        counts.points, counts.clear_points, counts.not_finite = totals.tolist()
         if counts.clear_points:
             nothing = (np.empty(0, np.int32), np.empty(0, np.float32))
             ends = [((one.clear, *nothing), 0, int(one.counts[CLEARS])) for one in workspace.images]
@@ -231,8 +231,8 @@ class ScanInserter:
         if ends is None:
             counts.beyond_range = sum(int(one.used[scanning.BEYOND]) for one in collectors)
             first, second = (
-                (cells, *start, collectors, share, rule, window, *lanes)
-                for cells, share, lanes in zip(workspace.cells, _share_rays(collectors), workspace.lanes, strict=True)
+                (cells, *start, collectors, share, rule, window, batch)
+                for cells, share, batch in zip(workspace.cells, _share_rays(collectors), workspace.rays, strict=True)
             )
             run_both(compiled(walk_shares), first, second)
         else:
@@ -264,7 +264,7 @@ class ScanInserter:
             for i in range(2)
         )
         run_both(compiled(update_shard), first, second)
-        hits, touched, changed, refused = (int(n) for n in results[0] + results[1])
+        hits, touched, changed, refused = (results[0] + results[1]).tolist()
         counts.hits += hits
         counts.touched += touched
         counts.changed += changed

@@ -78,6 +78,7 @@ class SemanticOcTree(Lookup):
         self.max_label_score = inputs.checked_number("max_label_score", max_label_score, 1e-3, 1e6)
         self.metadata: dict[str, Any] = {}
         self._decay_s = inputs.checked_decay(decay_s, self.num_classes)
+        self._decays = np.isfinite(self._decay_s).astype(np.uint8)
         self._lock = threading.RLock()
         self._store = BrickStore(max_memory)
         self._inserter = ScanInserter(self._store, self.resolution, self.num_classes)
@@ -313,7 +314,7 @@ class SemanticOcTree(Lookup):
             num_classes=max(self.num_classes, 1),
             kept=self.labels_per_voxel,
             score_max=np.float32(self.max_label_score),
-            decays=np.isfinite(self._decay_s).astype(np.uint8),
+            decays=self._decays,
             limit=self._store.limit(),
         )
 

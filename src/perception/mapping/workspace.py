@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.mapping.image_scan import ImageBuffers, make_image_buffers
-from perception.mapping.lanes import LANES
+from perception.mapping.rays import RayBatch, make_ray_batch
 from perception.mapping.scan import (
     BLOCK,
     ENTRIES,
@@ -55,13 +55,13 @@ class Workspace:
         entries: of both threads.
         collectors: for each thread what it takes to find entries and ends of rays.
         scratch: for each shard what updating bricks takes.
-        lanes: for each thread the state of rays that are walked together.
+        rays: for each thread what it takes to walk rays.
         images: for each thread what it takes to find the points of an image.
     """
 
     def __init__(self, num_classes: int) -> None:
         self.scratch = (make_scratch(num_classes), make_scratch(num_classes))
-        self.lanes = tuple((np.zeros((6, LANES)), np.zeros((8, LANES), np.int64)) for _ in range(2))
+        self.rays: tuple[RayBatch, RayBatch] = (make_ray_batch(), make_ray_batch())
         self.images: tuple[ImageBuffers, ...] = ()
         self._make_window(0)
         self._make_entries(1)
@@ -132,6 +132,7 @@ class Workspace:
                 seen=self._seen,
                 far=np.full(FAR_CACHE, -1, np.int64),
                 table=np.zeros(TABLE * TABLE_ROW, np.int64),
+                sums=np.zeros(TABLE, np.int64),
                 keys=np.zeros(3 * BLOCK, np.int32),
                 codes=np.zeros(BLOCK, np.int64),
                 totals=np.zeros(BLOCK + 1, np.int64),
