@@ -12,7 +12,7 @@ from perception import image_codec
 from perception.config import CloudConfig
 from perception.errors import InputError
 from perception.geometry import PinholeCamera
-from perception.labels import UNLABELED, LabelClass, LabelSet
+from perception.labels import LabelClass, LabelSet
 from perception.types import DepthScan, LabeledCloud, LabelImage
 
 NO_MASK = np.zeros((0, 0), np.uint8)
@@ -116,15 +116,11 @@ def lift(
 ) -> LabeledCloud:
     """The points of a scan; the arguments and the cloud are those of :func:`label_cloud`."""
     from perception import cloud_kernels
-    from perception.depth_kernels import depth_rows, make_row_buffers
+    from perception.depth_kernels import depth_rows, make_row_buffers, pixel_labels
 
     rows = depth_rows(scan)
-    points, pixels, clear, movers = cloud_kernels.lift_pixels(rows, make_row_buffers(len(rows.ray_x)))
-    if scan.labels.size:
-        least = np.float32(scan.min_confidence)
-        ids, sure = cloud_kernels.pick_labels(pixels, scan.labels, scan.confidence, scan.unsure, least)
-    else:
-        ids, sure = np.full(len(pixels), UNLABELED, np.int32), np.zeros(len(pixels), np.float32)
+    buffers = make_row_buffers(len(rows.ray_x))
+    points, pixels, ids, sure, clear, movers = cloud_kernels.lift_pixels(rows, pixel_labels(scan), buffers)
     colors = np.zeros((len(points), 3), np.uint8)
     if color is not None:
         colors = cloud_kernels.pick_colors(pixels, np.ascontiguousarray(color))

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.depth_kernels import lift_row
-from perception.numba_cache import njit
+from perception.depth_kernels import lift_row, pick_row_labels
+from perception.numba_cache import inner, njit
 
 
 @njit(cache=True, nogil=True)
@@ -40,7 +40,7 @@ def far_side_of_edges(depth, ratio, radius):
     return mask
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _mark_behind(row, neighbors, scale, behind):
     """Set where a pixel is behind its neighbor; bitwise, so that the loop has no branches, and false for NaN."""
     for u in range(row.shape[0]):
@@ -48,7 +48,7 @@ def _mark_behind(row, neighbors, scale, behind):
         behind[u] |= np.uint8((near > 0) & (z > near * scale) & (z < np.inf))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _widen_to_the_far_side(depth, scale, margin, mask):
     height, width = depth.shape
     for v in range(height):
@@ -87,54 +87,37 @@ def find_moving(labels, confidence, moves, least):
 
 
 @njit(cache=True, nogil=True)
-def lift_pixels(rows, buffers):
-    """Turn pixels into points and ends of clearing rays in one pass over the image.
+def lift_pixels(rows, known, buffers):
+    """Turn pixels into labeled points and ends of clearing rays in one pass over the image.
 
     Args:
         rows: the image, see depth_kernels.DepthRows.
+        known: its labels, see depth_kernels.PixelLabels.
         buffers: for its rows.
 
     Returns:
-        points (N, 3) float32, pixels (N,) int32, clear points (M, 3) float32, moving points (P, 3) float32.
+        points (N, 3) float32, pixels (N,) int32 row-major, labels (N,) int32, −1 for none, confidence (N,) float32, 0
+        there, clear points (M, 3) float32, moving points (P, 3) float32.
     """
     height, width = rows.depth.shape
     capacity = ((height + rows.stride - 1) // rows.stride) * len(rows.ray_x)
     points, clear = np.empty((capacity, 3), np.float32), np.empty((capacity, 3), np.float32)
     movers = np.empty((capacity if rows.moving.size > 0 else 0, 3), np.float32)
     pixels = np.empty(capacity, np.int32)
+    labels, confidence = np.full(capacity, -1, np.int32), np.zeros(capacity, np.float32)
     n = m = p = 0
     for v in range(0, height, rows.stride):
         found, empty, moved = lift_row(rows, v, buffers)
-        points[n : n + found] = buffers.points[:found]
+        for axis in range(3):
+            points[n : n + found, axis] = buffers.points[axis, :found]
         for i in range(found):
             pixels[n + i] = v * width + buffers.columns[i]
+        if known.labels.size > 0:
+            pick_row_labels(known, v, buffers.columns, found, labels[n:], confidence[n:])
         clear[m : m + empty] = buffers.clear[:empty]
         movers[p : p + moved] = buffers.movers[:moved]
         n, m, p = n + found, m + empty, p + moved
-    return points[:n], pixels[:n], clear[:m], movers[:p]
-
-
-@njit(cache=True, nogil=True)
-def pick_labels(pixels, labels, confidence, unsure, least):
-    """Label and confidence of each point.
-
-    Args:
-        pixels: (N,) int32 row-major.
-        labels: (H, W) int32, −1 for none.
-        confidence: (H, W) float32.
-        unsure: (H, W) uint8, nonzero where the label is dropped, or (0, 0).
-        least: float32, labels with less confidence are dropped.
-
-    Returns:
-        (N,) int32, −1 where dropped, and (N,) float32, 0 there.
-    """
-    ids, sureness, mask = labels.ravel(), confidence.ravel(), unsure.ravel()
-    picked, sure = np.full(pixels.shape[0], -1, np.int32), np.zeros(pixels.shape[0], np.float32)
-    for i in range(pixels.shape[0]):
-        pixel = pixels[i]
-        if ids[pixel] >= 0 and sureness[pixel] >= least and not (mask.size > 0 and mask[pixel]):
-            picked[i], sure[i] = ids[pixel], sureness[pixel]
-    return picked, sure
+    return points[:n], pixels[:n], labels[:n], confidence[:n], clear[:m], movers[:p]
 
 
 @njit(cache=True, nogil=True)

@@ -11,26 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perception.depth_kernels import RowBuffers, lift_row, make_row_buffers
+from perception.depth_kernels import RowBuffers, lift_row, make_row_buffers, pick_row_labels
 from perception.geometry_kernels import transform_into
 from perception.mapping.scan import INVALID, add_points, finish_points
-from perception.numba_cache import kernel
+from perception.numba_cache import inner, kernel
 
 POINTS, CLEARS, NOT_FINITE = 0, 1, 2
 """Places in ImageBuffers.counts."""
-
-
-class PixelLabels(NamedTuple):
-    """What is known of each pixel; see types.DepthScan. All are (0, 0) when there are no labels."""
-
-    labels: np.ndarray
-    """(H, W) int32."""
-    confidence: np.ndarray
-    """(H, W) float32."""
-    unsure: np.ndarray
-    """(H, W) uint8 or (0, 0)."""
-    least: np.float32
-    """labels with less confidence do not count"""
 
 
 class ImageBuffers(NamedTuple):
@@ -61,23 +48,23 @@ def make_image_buffers(columns: int, pixels: int) -> ImageBuffers:
     )
 
 
-@kernel
-def _pick_labels(known, v, columns, count, labels, confidence):
-    """Label and confidence of a row's points; −1 and 0 where the label does not count."""
-    ids, sureness = known.labels[v], known.confidence[v]
+@inner
+def _move_points(given, count, matrix, result):
+    """Transform a row's (3, W) points to (W, 3), as transform_into computes it."""
+    # The matrix in registers: in memory, each store could change it, and the loop would not vectorize.
+    a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[0, 3]
+    e, f, g, h = matrix[1, 0], matrix[1, 1], matrix[1, 2], matrix[1, 3]
+    k, m, n, o = matrix[2, 0], matrix[2, 1], matrix[2, 2], matrix[2, 3]
+    from_x, from_y, from_z, to = given[0], given[1], given[2], result.reshape(-1)
     for i in range(count):
-        u = np.uint64(columns[i])
-        sure = (ids[u] >= 0) & (sureness[u] >= known.least)
-        labels[i] = ids[u] if sure else np.int32(-1)
-        confidence[i] = sureness[u] if sure else np.float32(0.0)
-    if known.unsure.size > 0:
-        unsure = known.unsure[v]
-        for i in range(count):
-            if unsure[np.uint64(columns[i])]:
-                labels[i], confidence[i] = np.int32(-1), np.float32(0.0)
+        source, target = np.uint64(i), np.uint64(3) * np.uint64(i)
+        x, y, z = from_x[source], from_y[source], from_z[source]
+        to[target] = a * x + b * y + c * z + d
+        to[target + np.uint64(1)] = e * x + f * y + g * z + h
+        to[target + np.uint64(2)] = k * x + m * y + n * z + o
 
 
-@kernel
+@inner
 def _count_not_finite(points, count):
     found = 0
     for i in range(count):
@@ -93,7 +80,7 @@ def collect_image(rows, known, matrix, first, last, num_classes, inverse_resolut
 
     Args:
         rows: the image.
-        known: its labels.
+        known: its labels, see depth_kernels.PixelLabels.
         matrix: (4, 4) float32 map_T_camera.
         first: a row, a multiple of the stride.
         last: behind the last one.
@@ -112,17 +99,17 @@ def collect_image(rows, known, matrix, first, last, num_classes, inverse_resolut
     has_labels = known.labels.size > 0
     for v in range(first, last, rows.stride):
         found, empty, moved = lift_row(rows, v, row)
-        transform_into(row.points, found, matrix, points, zero)
+        _move_points(row.points, found, matrix, points)
         transform_into(row.clear, empty, matrix, buffers.clear, counts[CLEARS])
         transform_into(row.movers, moved, matrix, buffers.clear, counts[CLEARS] + empty)
         counts[POINTS] += found
         counts[CLEARS] += empty + moved
         invalid = scratch.used[INVALID]
         if has_labels:
-            _pick_labels(known, v, row.columns, found, labels, confidence)
+            pick_row_labels(known, v, row.columns, found, labels, confidence)
             add_points(points, labels, confidence, zero, found, *rest)
         else:
             add_points(points, labels[:0], confidence[:0], zero, found, *rest)
         if scratch.used[INVALID] > invalid:
             counts[NOT_FINITE] += _count_not_finite(points, found)
-    finish_points(marks, entries, scratch)
+    finish_points(marks, has_labels, entries, scratch)

@@ -15,14 +15,14 @@ import numpy as np
 
 from perception.mapping.fusion import NO_LABEL, UNIT
 from perception.mapping.keys import KEY_END, KEY_ORIGIN, brick_shard, cell_place, key_coordinate, pack_key, window_bits
-from perception.numba_cache import inlined, kernel
+from perception.numba_cache import inlined, inner, kernel
 
 BLOCK = 1024
 """Points that are worked on at once: what they need stays in the fastest cache."""
-TABLE = 4096
-"""Places of the table where runs meet: 16 voxels along each axis."""
-TABLE_ROW = 4
-"""code, points, summed confidence, unused."""
+TABLE = 8192
+"""Places of the table where runs meet: 32, 16 and 16 voxels along x, y and z."""
+TABLE_ROW = 2
+"""code, points."""
 FAR_CACHE = 1 << 14
 
 # Places in Collector.used.
@@ -71,6 +71,8 @@ class Collector(NamedTuple):
     """(FAR_CACHE,) int64 last far end voxels seen."""
     table: np.ndarray
     """(TABLE · TABLE_ROW,) int64; an empty place has no points."""
+    sums: np.ndarray
+    """(TABLE,) int64 summed confidence of each place, where points have one."""
     keys: np.ndarray
     """(3 BLOCK,) int32 keys of a block of points, -1 where there is none."""
     codes: np.ndarray
@@ -137,7 +139,7 @@ def _block_totals(confidences, start, count, totals):
     return strange
 
 
-@kernel
+@inner
 def _count_strange(labels, confidences, start, count, num_classes, codes, used):
     """Count labels that are no class; points whose confidence is NaN lose their label."""
     for i in range(count):
@@ -176,24 +178,34 @@ def _emit(code, count, total, entries, scratch):
 
 
 @inlined
-def _meet(code, count, total, entries, scratch):
+def _emit_place(place, sure, entries, scratch):
+    """Make an entry of a place of the table that has points."""
+    row = np.uint64(TABLE_ROW) * place
+    count = scratch.table[row + np.uint64(1)]
+    _emit(scratch.table[row], count, scratch.sums[place] if sure else count * UNIT, entries, scratch)
+
+
+@inlined
+def _meet(code, count, total, sure, entries, scratch):
     """Add a run to the table; what stood in its place and is another voxel or label becomes an entry."""
-    table = scratch.table
-    place = ((code >> 40) & 0xF00) | ((code >> 28) & 0xF0) | ((code >> 16) & 0xF)
+    table, sums = scratch.table, scratch.sums
+    place = ((code >> 40) & 0x1F00) | ((code >> 28) & 0xF0) | ((code >> 16) & 0xF)
     # Labels of one voxel that alternate must not drive each other out.
-    place = np.uint64(TABLE_ROW) * np.uint64((place ^ (code * 1237)) & (TABLE - 1))
-    if table[place] != code:
-        if table[place + np.uint64(1)] > 0:
-            _emit(table[place], table[place + np.uint64(1)], table[place + np.uint64(2)], entries, scratch)
-        table[place] = code
-        table[place + np.uint64(1)] = count
-        table[place + np.uint64(2)] = total
+    place = np.uint64((place ^ (code * 1237)) & (TABLE - 1))
+    row = np.uint64(TABLE_ROW) * place
+    if table[row] != code:
+        if table[row + np.uint64(1)] > 0:
+            _emit_place(place, sure, entries, scratch)
+        table[row], table[row + np.uint64(1)] = code, count
+        if sure:
+            sums[place] = total
         return
-    table[place + np.uint64(1)] += count
-    table[place + np.uint64(2)] += total
+    table[row + np.uint64(1)] += count
+    if sure:
+        sums[place] += total
 
 
-@kernel
+@inner
 def _count_valid(keys, start, stop, used, place):
     """Points of a run that have a key; the others are counted."""
     valid = 0
@@ -205,15 +217,15 @@ def _count_valid(keys, start, stop, used, place):
     return valid
 
 
-@kernel
-def _flush(entries, scratch):
-    """Empty the table into entries, and note the bounds of the entries added since the bounds were made."""
+@inner
+def _flush(sure, entries, scratch):
+    """Empty the table into entries, and note the bounds of all entries."""
     table, codes = scratch.table, entries.codes
-    for place in range(0, TABLE * TABLE_ROW, TABLE_ROW):
-        if table[place + 1] > 0:
-            _emit(table[place], table[place + 1], table[place + 2], entries, scratch)
-            table[place + 1] = 0
-        table[place + 2] = 0
+    for place in range(TABLE):
+        if table[TABLE_ROW * place + 1] > 0:
+            _emit_place(np.uint64(place), sure, entries, scratch)
+            table[TABLE_ROW * place + 1] = 0
+            scratch.sums[place] = 0
     bounds = scratch.bounds
     for axis in range(3):
         shift = 48 - 16 * axis
@@ -224,7 +236,7 @@ def _flush(entries, scratch):
         bounds[axis], bounds[3 + axis] = low, high
 
 
-@kernel
+@inner
 def add_points(points, labels, confidences, start, stop, num_classes, inverse_resolution, marks, entries, scratch):
     """Turn the points [start, stop) into runs in the thread's table; :func:`finish_points` makes entries of the table.
 
@@ -240,12 +252,12 @@ def add_points(points, labels, confidences, start, stop, num_classes, inverse_re
         entries: result.
         scratch: of this thread.
     """
-    has_confidences = len(confidences) > 0
+    sure = len(confidences) > 0
     totals, starts, codes = scratch.totals, scratch.starts, scratch.codes
     for block in range(start, stop, BLOCK):
         size = min(BLOCK, stop - block)
         strange = _block_codes(points, labels, block, size, num_classes, inverse_resolution, scratch)
-        if has_confidences:
+        if sure:
             strange |= _block_totals(confidences, block, size, totals)
         if strange:
             _count_strange(labels, confidences, block, size, num_classes, codes, scratch.used)
@@ -253,19 +265,22 @@ def add_points(points, labels, confidences, start, stop, num_classes, inverse_re
         for run in range(runs):
             first, behind = np.int64(starts[run]), np.int64(starts[run + 1])
             code, count = codes[first], behind - first
-            total = totals[behind] - totals[first] if has_confidences else count * UNIT
+            total = totals[behind] - totals[first] if sure else np.int64(0)
             if code == -1:
                 # Nearly always points without a key, but also the code of the map's last corner without a label.
                 count = _count_valid(scratch.keys, first, behind, scratch.used, INVALID if marks else CLEAR_INVALID)
                 if count == 0:
                     continue
-            _meet(code, count, total, entries, scratch)
+            _meet(code, count, total, sure, entries, scratch)
 
 
-@kernel
-def finish_points(marks, entries, scratch):
-    """Make entries of what is in the table; no points of the kind ``marks`` follow."""
-    _flush(entries, scratch)
+@inner
+def finish_points(marks, sure, entries, scratch):
+    """Make entries of what is in the table; no points of the kind ``marks`` follow.
+
+    ``sure``: whether the points in the table have confidences.
+    """
+    _flush(sure, entries, scratch)
     if marks:
         scratch.used[MARKING] = scratch.used[ENTRIES]
 
@@ -274,7 +289,7 @@ def finish_points(marks, entries, scratch):
 def collect(points, labels, confidences, start, stop, num_classes, inverse_resolution, marks, entries, scratch):
     """Turn the points [start, stop) into entries, behind those that are there; arguments as :func:`add_points`."""
     add_points(points, labels, confidences, start, stop, num_classes, inverse_resolution, marks, entries, scratch)
-    finish_points(marks, entries, scratch)
+    finish_points(marks, len(confidences) > 0, entries, scratch)
 
 
 @inlined
@@ -340,7 +355,7 @@ def place_entries(entries, space, scratch):
             _add_end(scratch, space, key)
 
 
-@kernel
+@inner
 def forget_ends(scratch, window):
     """Zero the bits of the end voxels again, and the far ones."""
     x0, y0, z0 = window[0] * 8, window[1] * 8, window[2] * 8
