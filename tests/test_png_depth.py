@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perception import inflate, png_depth
+from perception import image_codec, image_kernels, inflate, png_depth
 from perception.image_codec import to_meters
 from perception.png_depth import decode_plain_depth
 
@@ -159,3 +159,13 @@ def test_every_number_of_millimeters_is_divided_alike_however_it_lies_in_memory(
     for image in (millimeters, odd, padded[:, :256], millimeters.astype(">u2")):
         found = to_meters(image)
         assert found.dtype == np.float32 and found.flags.c_contiguous and np.array_equal(found, meters)
+
+
+def test_images_meet_only_kernels_that_were_compiled_before():
+    image_codec.warm_up()
+    kernels = (image_kernels.to_meters, image_kernels.unfilter_16)
+    compiled = [len(kernel.signatures) for kernel in kernels]
+    to_meters(VALUES)
+    to_meters(np.frombuffer(VALUES.tobytes(), np.uint16).reshape(5, 7))
+    assert decode_plain_depth(memoryview(png(VALUES, [4] * 5))) is not None
+    assert [len(kernel.signatures) for kernel in kernels] == compiled

@@ -276,7 +276,9 @@ def warm_up() -> None:
     """Compile the kernels, or load them from the cache, so that the first image is as quick as the others."""
     from perception.image_kernels import unfilter_16
 
-    to_meters(np.zeros((1, 1), np.uint16))
+    for depth in (np.zeros(1, np.uint16), np.frombuffer(bytes(2), np.uint16)):
+        # Data of a message may be read-only, which is a type of its own.
+        to_meters(depth.reshape(1, 1))
     unfilter_16(np.frombuffer(bytes(3), np.uint8).reshape(1, 3), np.zeros((2, 1), np.uint16))
 
 

@@ -38,7 +38,7 @@ def _predicted(kind, left, above, corner):
 
 @inlined
 def _unfilter_row(kind, row, before, image):
-    """One row of samples; ``kind`` is a constant where this is called, so that no pixel asks for it."""
+    """One row of samples. The processor foresees the branches of ``kind``: a loop for each would gain nothing."""
     high = low = corner_high = corner_low = np.int32(0)
     for u in range(len(image)):
         i = np.uint64(u)
@@ -64,17 +64,7 @@ def unfilter_16(rows, image):
     Source: ISO/IEC 15948, 9.2.
     """
     for v in range(len(rows)):
-        kind, row, before = rows[v, 0], rows[v, 1:], image[v]
-        if kind == 0:
-            _unfilter_row(0, row, before, image[v + 1])
-        elif kind == 1:
-            _unfilter_row(1, row, before, image[v + 1])
-        elif kind == 2:
-            _unfilter_row(2, row, before, image[v + 1])
-        elif kind == 3:
-            _unfilter_row(3, row, before, image[v + 1])
-        elif kind == 4:
-            _unfilter_row(4, row, before, image[v + 1])
-        else:
+        if rows[v, 0] > 4:
             return False
+        _unfilter_row(np.int32(rows[v, 0]), rows[v, 1:], image[v], image[v + 1])
     return True
