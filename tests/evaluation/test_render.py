@@ -40,3 +40,19 @@ def test_a_plane_of_voxels_has_no_holes():
 def test_nothing_to_draw_gives_an_empty_picture():
     image, _ = render(np.empty((0, 3)), np.empty((0, 3)), View())
     assert (image == BACKGROUND).all()
+
+
+def test_the_top_of_a_wall_is_in_the_picture_though_few_voxels_are_so_high():
+    floor = np.array([(x, y, 0.0) for x in range(100) for y in range(100)])
+    post = np.array([(0.0, 99.0, z) for z in range(1, 9)])
+    colors = [RED] * len(floor) + [BLUE] * len(post)
+    image, _ = render(np.concatenate([floor, post]), colors, View(-45, 5, 400, 30))
+    rows, _ = np.nonzero((image[..., 2] > 100) & (image[..., 0] < 50))
+    assert rows.min() > 0
+    assert (image[0] == BACKGROUND).all()
+
+
+def test_a_voxel_far_away_does_not_shrink_the_rest_to_a_dot():
+    centers = np.array([(x, y, 0.0) for x in range(40) for y in range(40)] + [(4000.0, 0.0, 0.0)])
+    _, scale = render(centers, [RED] * len(centers), View(-90, 90, 400, 400))
+    assert scale > 400 / 40 / 1.5

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from perception.numba_cache import njit
 
 BACKGROUND = (250, 250, 252)
+STRAY = 0.15
+"""Voxels may stand out from 99 % of the others by this share of their larger extent; what is farther away is cut."""
 FACE_SHADES = (0.72, 0.86, 1.0)
 """Brightness of faces across x, y and z: the top is the brightest."""
 
@@ -69,8 +71,10 @@ def render_voxels(
     screen = np.asarray(centers, np.float64) @ axes.T
     half = float(np.max(sizes)) / 2 * np.abs(axes).sum(axis=1)
     # A few stray voxels far away must not shrink the rest to a dot.
-    low = np.percentile(screen, 0.5, axis=0, method="lower") - half
-    high = np.percentile(screen, 99.5, axis=0, method="higher") + half
+    low = np.percentile(screen, 0.5, axis=0, method="lower")
+    high = np.percentile(screen, 99.5, axis=0, method="higher")
+    reach = STRAY * float((high - low)[:2].max())
+    low, high = np.maximum(screen.min(axis=0), low - reach) - half, np.minimum(screen.max(axis=0), high + reach) + half
     scale = 0.94 * min(view.width / (high[0] - low[0]), view.height / (high[1] - low[1]))
     offset = np.array([view.width, view.height]) / 2 - scale * (low[:2] + high[:2]) / 2
     depth = np.full((view.height, view.width), np.inf)
