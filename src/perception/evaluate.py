@@ -28,6 +28,7 @@ from perception.evaluation.run_scores import RunScores, ScoreOptions
 from perception.evaluation.scalars import collect
 from perception.evaluation.timing import Curve, peak_memory_since_reset_mb, reset_peak_memory, resident_memory_mb
 from perception.pipeline import FrameResult, PerceptionPipeline, create_segmenter_from
+from perception.process import settle
 from perception.replay import LABEL_SOURCES, cut_height, occupied_leaves, viewing_azimuth
 from perception.simulation.voxels import VoxelMap
 from perception.sources import Source, SourceOptions, is_bag, open_source
@@ -141,6 +142,7 @@ class _Evaluation:
         reset_peak_memory()
         start = time.perf_counter()
         self.pipeline.warm_up(live=False)
+        settle()
         warm_up_s = time.perf_counter() - start
         with ExitStack() as stack:
             rows = stack.enter_context(files.RowWriter(self.output / files.FRAMES, files.FRAME_COLUMNS))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 SWITCH_INTERVAL_S = 0.0005
@@ -14,10 +15,29 @@ MALLOC_OPTIONS = {M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 256 << 20, M_TOP
 every frame pays for thousands of page faults: more than half of its latency."""
 
 
+_tuned = False
+
+
 def tune() -> None:
-    """Make the whole process fit for frames at camera rate: threads give way soon, memory is kept."""
+    """Make the whole process fit for frames at camera rate: threads give way soon, memory is kept.
+
+    For programs of our own; who uses the package in a program of theirs may call it too.
+    """
+    global _tuned
+    _tuned = True
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     keep_memory()
+
+
+def settle() -> None:
+    """Have the garbage collector pass over all that was loaded until now, in a process that is tuned; else nothing.
+
+    The libraries are more than a hundred thousand objects. To look through them takes longer than two frames.
+    """
+    if _tuned:
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
 
 
 def keep_memory() -> bool:

@@ -22,6 +22,7 @@ from perception.evaluation.timing import peak_memory_mb
 from perception.evaluation.truth import TruthScores
 from perception.overlap import process_overlapped
 from perception.pipeline import FrameResult, PerceptionPipeline, create_segmenter_from
+from perception.process import settle
 from perception.sources import Source
 from perception.types import Frame
 
@@ -77,6 +78,7 @@ class Replay:
         self.source.color_when_asked, self.source.with_labels = depth_is_all, not depth_is_all
         warm_up_start = time.perf_counter()
         self.pipeline.warm_up(live=False)
+        settle()
         start = time.perf_counter()
         stamps = []
         for frame, outcome in process_overlapped(self.pipeline, self.source):

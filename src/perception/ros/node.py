@@ -22,6 +22,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from perception.errors import InputError, PerceptionError
+from perception.process import settle
 from perception.ros import bond
 from perception.ros.clock import guard_clock, watch_jumps
 from perception.ros.diagnostics import Activity, Diagnostics
@@ -239,7 +240,9 @@ class PerceptionNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Prepare everything; fails with a sentence in the log."""
-        return self._transition(self._set_up, self._clean_up)
+        outcome = self._transition(self._set_up, self._clean_up)
+        settle()
+        return outcome
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to listen."""
