@@ -5,7 +5,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.numba_cache import inner, njit
+from perception.numba_cache import inlined, inner, njit
+
+
+@inlined
+def matrix_rows(matrix):
+    """The three rows of a matrix as numbers: in memory each store could change them, and no loop would vectorize."""
+    return (
+        (matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[0, 3]),
+        (matrix[1, 0], matrix[1, 1], matrix[1, 2], matrix[1, 3]),
+        (matrix[2, 0], matrix[2, 1], matrix[2, 2], matrix[2, 3]),
+    )
+
+
+@inlined
+def transformed(point, rows):
+    """A point (x, y, z) after a transform; everything that moves points computes it here, to the same bits."""
+    x, y, z = point
+    (a, b, c, d), (e, f, g, h), (k, m, n, o) = rows
+    return a * x + b * y + c * z + d, e * x + f * y + g * z + h, k * x + m * y + n * z + o
 
 
 @inner
@@ -19,17 +37,23 @@ def transform_into(points, count, matrix, result, place):
         result: (M, 3) float32, contiguous, another array.
         place: row of the first one in the result.
     """
-    # The matrix in registers: in memory, each store could change it, and the loop would not vectorize.
-    a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[0, 3]
-    e, f, g, h = matrix[1, 0], matrix[1, 1], matrix[1, 2], matrix[1, 3]
-    k, m, n, o = matrix[2, 0], matrix[2, 1], matrix[2, 2], matrix[2, 3]
+    rows = matrix_rows(matrix)
     given, to = points.reshape(-1), result.reshape(-1)
     for i in range(count):
         source, target = np.uint64(3) * np.uint64(i), np.uint64(3) * np.uint64(place + i)
-        x, y, z = given[source], given[source + np.uint64(1)], given[source + np.uint64(2)]
-        to[target] = a * x + b * y + c * z + d
-        to[target + np.uint64(1)] = e * x + f * y + g * z + h
-        to[target + np.uint64(2)] = k * x + m * y + n * z + o
+        point = given[source], given[source + np.uint64(1)], given[source + np.uint64(2)]
+        to[target], to[target + np.uint64(1)], to[target + np.uint64(2)] = transformed(point, rows)
+
+
+@inner
+def transform_axes_into(points, count, matrix, result):
+    """The same for the first ``count`` of (3, N) points, into the first rows of (M, 3) ``result``."""
+    rows = matrix_rows(matrix)
+    from_x, from_y, from_z, to = points[0], points[1], points[2], result.reshape(-1)
+    for i in range(count):
+        source, target = np.uint64(i), np.uint64(3) * np.uint64(i)
+        point = from_x[source], from_y[source], from_z[source]
+        to[target], to[target + np.uint64(1)], to[target + np.uint64(2)] = transformed(point, rows)
 
 
 @njit("float32[:, ::1](float32[:, ::1], float32[:, ::1])", cache=True, nogil=True)

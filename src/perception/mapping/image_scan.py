@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perception.depth_kernels import RowBuffers, lift_row, make_row_buffers, pick_row_labels
-from perception.geometry_kernels import transform_into
+from perception.geometry_kernels import transform_axes_into, transform_into
 from perception.mapping.scan import INVALID, add_points, finish_points
 from perception.numba_cache import inner, kernel
 
@@ -46,22 +46,6 @@ def make_image_buffers(columns: int, pixels: int) -> ImageBuffers:
         np.empty((pixels, 3), np.float32),
         np.zeros(3, np.int64),
     )
-
-
-@inner
-def _move_points(given, count, matrix, result):
-    """Transform a row's (3, W) points to (W, 3), as transform_into computes it."""
-    # The matrix in registers: in memory, each store could change it, and the loop would not vectorize.
-    a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[0, 3]
-    e, f, g, h = matrix[1, 0], matrix[1, 1], matrix[1, 2], matrix[1, 3]
-    k, m, n, o = matrix[2, 0], matrix[2, 1], matrix[2, 2], matrix[2, 3]
-    from_x, from_y, from_z, to = given[0], given[1], given[2], result.reshape(-1)
-    for i in range(count):
-        source, target = np.uint64(i), np.uint64(3) * np.uint64(i)
-        x, y, z = from_x[source], from_y[source], from_z[source]
-        to[target] = a * x + b * y + c * z + d
-        to[target + np.uint64(1)] = e * x + f * y + g * z + h
-        to[target + np.uint64(2)] = k * x + m * y + n * z + o
 
 
 @inner
@@ -99,7 +83,7 @@ def collect_image(rows, known, matrix, first, last, num_classes, inverse_resolut
     has_labels = known.labels.size > 0
     for v in range(first, last, rows.stride):
         found, empty, moved = lift_row(rows, v, row)
-        _move_points(row.points, found, matrix, points)
+        transform_axes_into(row.points, found, matrix, points)
         transform_into(row.clear, empty, matrix, buffers.clear, counts[CLEARS])
         transform_into(row.movers, moved, matrix, buffers.clear, counts[CLEARS] + empty)
         counts[POINTS] += found
