@@ -254,7 +254,9 @@ class PerceptionNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, the map too."""
-        return self._transition(self._clean_up)
+        outcome = self._transition(self._clean_up)
+        settle()
+        return outcome
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End from any state."""
@@ -262,7 +264,9 @@ class PerceptionNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Go back to unconfigured after an error."""
-        return self._transition(lambda: (self._stop(), self._clean_up()))
+        outcome = self._transition(lambda: (self._stop(), self._clean_up()))
+        settle()
+        return outcome
 
     def destroy_node(self) -> None:
         """End the worker, then the node."""
