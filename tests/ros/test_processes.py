@@ -190,8 +190,9 @@ def test_recording_played_slowly_through_the_split_graph_gives_the_offline_map(b
         graph.play(bag, "--rate", str(rate))
         done = lambda: len(clouds) > 0 and full and stamps(full)[-1] == stamps(clouds)[-1]  # noqa: B023, E731
         bench.spin_until(done, what="the last scan")
-        # Only a map for each cloud tells which clouds were mapped; on a busy machine two may share one publication.
-        if stamps(full) == stamps(clouds) or rate == 0.04:
+        # Only a map for each cloud tells which clouds were mapped; on a busy machine two may share one publication, and
+        # frames for which the network has no time leave too few.
+        if (stamps(full) == stamps(clouds) and len(full) >= FRAMES // 2) or rate == 0.04:
             break
         graph.stop()
     assert len(full) >= FRAMES // 2
