@@ -50,6 +50,13 @@ def test_apply_keeps_float32_and_refuses_other_shapes():
         Transform.identity().apply(np.ones((3, 5)))
 
 
+def test_apply_takes_read_only_points_and_leaves_them_alone():
+    points = np.frombuffer(np.arange(6, dtype=np.float32).tobytes(), np.float32).reshape(-1, 3)
+    moved = Transform.from_translation_quaternion((1, 0, 0), (0, 0, 0, 1)).apply(points)
+    np.testing.assert_array_equal(moved, [[1, 1, 2], [4, 4, 5]])
+    np.testing.assert_array_equal(points, [[0, 1, 2], [3, 4, 5]])
+
+
 def test_transforms_cannot_be_changed_and_do_not_share_their_input():
     matrix = np.eye(4)
     transform = Transform(matrix)

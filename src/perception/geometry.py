@@ -27,7 +27,8 @@ class Transform:
     matrix: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        matrix = np.array(self.matrix, np.float64)
+        # Compiled functions read the rows one behind the other.
+        matrix = np.array(self.matrix, np.float64, order="C")
         if matrix.shape != (4, 4):
             raise InputError(f"transform: expected a (4, 4) matrix, got {matrix.shape}")
         if not np.isfinite(matrix).all():
@@ -121,7 +122,8 @@ class Transform:
         """Transform (N, 3) points; float32 out, computed in float32 as points carry sensor precision."""
         from perception.geometry_kernels import transform_points
 
-        points = np.ascontiguousarray(points, np.float32)
+        # The compiled function takes no read-only arrays.
+        points = np.require(points, np.float32, ["C", "W"])
         if points.shape[-1:] != (3,):
             raise InputError(f"points: expected (N, 3), got {points.shape}")
         return transform_points(points.reshape(-1, 3), self.matrix.astype(np.float32))

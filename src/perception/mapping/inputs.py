@@ -192,7 +192,7 @@ def checked_image(scan: DepthScan, map_T_camera: Transform, num_classes: int) ->
     """A depth image as the kernels take it."""
     if scan.labels.size and num_classes == 0:
         raise InputError("labels: expected a map with num_classes > 0, got one without classes")
-    return ImageScan(depth_rows(scan), pixel_labels(scan), map_T_camera.matrix.astype(np.float32))
+    return ImageScan(depth_rows(scan), pixel_labels(scan), map_T_camera.matrix.astype(np.float32, order="C"))
 
 
 def make_report(scan: ScanCounts, forgotten: int) -> InsertReport:
