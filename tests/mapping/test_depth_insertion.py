@@ -15,7 +15,7 @@ from perception.config import CloudConfig
 from perception.errors import InputError
 from perception.geometry import PinholeCamera, Transform
 from perception.labels import LabelClass, LabelSet
-from perception.mapping import SemanticOcTree, SensorModel
+from perception.mapping import SemanticOcTree, SensorModel, insertion, threads
 from perception.types import DepthScan, LabelImage
 
 CLASSES = LabelSet(
@@ -124,6 +124,35 @@ def test_points_outside_of_the_map_and_beyond_all_numbers_are_dropped_and_counte
     assert_same(*both(scan, POSE, resolution=0.1))
 
 
+@pytest.mark.parametrize("stage", range(5))
+def test_scan_interrupted_between_stages_leaves_nothing_in_the_next_one(monkeypatch, stage):
+    scan, there = make_scan(0, (24, 32), CloudConfig(), False), replace(POSE, matrix=POSE.matrix + 3 * np.eye(4, k=3))
+    tree, fresh = (SemanticOcTree(0.1) for _ in range(2))
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(len(calls))
+        if calls[-1] == stage:
+            raise KeyboardInterrupt
+        return threads.run_both(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(insertion, "run_both", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tree.insert_depth(scan, POSE)
+    assert tree.insert_depth(scan, there) == fresh.insert_depth(scan, there)
+    assert_same(tree, fresh)
+
+
+def test_pose_in_fortran_order_gives_the_same_map():
+    scan, matrix = make_scan(0, (24, 32), CloudConfig(), False), np.eye(4)
+    matrix[:3] = [(0, 0, 1, 0.5), (-1, 0, 0, 0.2), (0, -1, 0, 1.0)]
+    plain, fortran = (SemanticOcTree(0.1) for _ in range(2))
+    plain.insert_depth(scan, Transform(matrix))
+    fortran.insert_depth(scan, Transform(np.asfortranarray(matrix)))
+    assert_same(plain, fortran)
+
+
 def test_labels_for_a_map_without_classes_and_a_camera_outside_are_refused_and_the_map_stays():
     scan = make_scan(3, (24, 32), CloudConfig(), with_labels=True)
     tree = SemanticOcTree(0.1)
@@ -143,7 +172,10 @@ def test_labels_for_a_map_without_classes_and_a_camera_outside_are_refused_and_t
         ({"labels": np.ones((3, 4), np.int32)}, "confidence: expected"),
         ({"moving": np.ones((3, 5), np.uint8)}, "moving: expected"),
         ({"unsure": np.ones((4, 3), np.uint8)}, "unsure: expected"),
-        ({"stride": 0}, "stride: expected 1"),
+        ({"moving": np.zeros(0, np.uint8)}, "moving: expected"),
+        ({"labels": np.zeros((0, 0), np.int64)}, "labels: expected"),
+        ({"stride": 0}, "stride: expected a whole number, 1"),
+        ({"stride": 1.5}, "stride: expected a whole number, 1"),
     ],
 )
 def test_scan_that_contradicts_itself_is_refused(change, words):

@@ -130,6 +130,14 @@ class ScanInserter:
 
     def insert(self, scan: Scan) -> ScanCounts:
         """Insert one scan."""
+        try:
+            return self._insert(scan)
+        except BaseException:
+            # An interrupted scan leaves its marks in the workspace: the next one must not take them for its own.
+            self.workspace = Workspace(self.num_classes)
+            raise
+
+    def _insert(self, scan: Scan) -> ScanCounts:
         counts = ScanCounts()
         bounds = self._collect(scan, counts)
         reach = self._reach(scan)

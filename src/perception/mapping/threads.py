@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
@@ -20,6 +22,7 @@ class _Task:
         self._claim = threading.Lock()
         self._done = threading.Lock()
         self._done.acquire()
+        self._helping = False
         self._result: Any = None
         self._error: BaseException | None = None
 
@@ -37,6 +40,20 @@ class _Task:
     def wait(self) -> None:
         """Until the call is over; once."""
         self._done.acquire()
+
+    def help(self) -> None:
+        """As run, in the thread that helps."""
+        self._helping = True
+        self.run()
+        self._helping = False
+
+    def abandon(self) -> None:
+        """See that nobody makes the call any more: wait for its end where it has begun."""
+        self._claim.acquire(blocking=False)
+        while self._helping:
+            # A second Ctrl-C must not leave the other thread writing either.
+            with contextlib.suppress(BaseException):
+                time.sleep(0.001)
 
     def result(self) -> Any:
         """What came of the call that is over."""
@@ -57,16 +74,17 @@ class _Helper:
 
     def _work(self) -> None:
         while True:
-            self._tasks.get().run()
+            self._tasks.get().help()
 
 
 _helper: _Helper | None = None
+_making = threading.Lock()
 
 
 def _forget_helper() -> None:
     # A forked child has no helper thread, whatever the object says.
-    global _helper
-    _helper = None
+    global _helper, _making
+    _helper, _making = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -98,15 +116,17 @@ def run_both(function: Callable[..., Any], first: tuple[Any, ...], second: tuple
     global _helper
     if available_cores() < 2:
         return function(*first), function(*second)
-    if _helper is None:
-        _helper = _Helper()
+    with _making:
+        if _helper is None:
+            _helper = _Helper()
     task = _Task(function, second)
-    _helper.submit(task)
     try:
+        _helper.submit(task)
         mine = function(*first)
-    finally:
-        # On a busy machine the helper may not have begun yet: then this thread is faster. Whatever happens, the other
-        # half must not be left writing.
+        # On a busy machine the helper may not have begun yet: then this thread is faster.
         task.run()
         task.wait()
+    except BaseException:
+        task.abandon()
+        raise
     return mine, task.result()

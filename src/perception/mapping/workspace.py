@@ -105,6 +105,9 @@ class Workspace:
     def nbytes(self) -> int:
         """Memory in use."""
         arrays = [*self.cells, self.touched, self._seen, *self.heads, *self.entries]
+        arrays += [
+            array for batch in self.rays for part in (batch, batch.rays) for array in part if array is not batch.rays
+        ]
         for group in (*self.collectors, *self.scratch, *self.images, *(one.row for one in self.images)):
             arrays += [array for array in group if isinstance(array, np.ndarray) and array is not self._seen]
         return sum(array.nbytes for array in arrays)
