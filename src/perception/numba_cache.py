@@ -78,7 +78,9 @@ class _Inner(CPUDispatcher):
 def inner(function: Callable[..., Any], forceinline: bool = False) -> Any:
     """Decorator of kernels that only kernels call."""
     dispatcher = numba.njit(**_OPTIONS, forceinline=forceinline, no_cpython_wrapper=True)(function)  # pyright: ignore
-    dispatcher.__class__ = _Inner
+    # With NUMBA_DISABLE_JIT, for a debugger, it is the function itself.
+    if isinstance(dispatcher, CPUDispatcher):
+        dispatcher.__class__ = _Inner
     return dispatcher
 
 
