@@ -310,16 +310,17 @@ class DepthScan:
     def __post_init__(self) -> None:
         height, width = self.depth.shape if self.depth.ndim == 2 else (-1, -1)
         sizes = {"depth": (height, width), "ray_x": (width,), "ray_y": (height,)}
-        if self.labels.size or self.confidence.size:
-            sizes |= {"labels": (height, width), "confidence": (height, width)}
-        sizes |= {name: (height, width) for name in ("moving", "unsure") if getattr(self, name).size}
+        labeled = self.labels.shape != (0, 0) or self.confidence.shape != (0, 0)
+        sizes |= dict.fromkeys(("labels", "confidence"), (height, width) if labeled else (0, 0))
+        for name in ("moving", "unsure"):
+            sizes[name] = (0, 0) if getattr(self, name).shape == (0, 0) else (height, width)
         kinds = {"labels": np.int32, "moving": np.uint8, "unsure": np.uint8}
         for name, size in sizes.items():
             array, kind = getattr(self, name), np.dtype(kinds.get(name, np.float32))
             if array.shape != size or array.dtype != kind or not array.flags.c_contiguous:
                 raise InputError(f"{name}: expected {size} {kind} in C order, got {array.shape} {array.dtype}")
-        if self.stride < 1:
-            raise InputError(f"stride: expected 1 or more, got {self.stride}")
+        if not isinstance(self.stride, int) or self.stride < 1:
+            raise InputError(f"stride: expected a whole number, 1 or more, got {self.stride!r}")
 
 
 @dataclass(frozen=True, slots=True)
