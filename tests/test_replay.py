@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line over a bag that the test makes."""
 
+import contextlib
 import json
 import shutil
 
@@ -194,3 +195,17 @@ def test_images_that_nobody_looks_at_are_not_decoded(jpeg_bag, tmp_path, monkeyp
     assert len(decoded) == 4
     assert result["frames"] == 4 and result["voxels"] == plain["voxels"]
     assert not result["dropped"] and not result["warnings"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("before", [(True, False), (False, True)])
+def test_a_replay_leaves_the_source_as_it_was(jpeg_bag, tmp_path, fails, before):
+    def progress():
+        if fails:
+            raise KeyError("stopped")
+
+    with open_source(jpeg_bag) as source:
+        source.color_when_asked, source.with_labels = before
+        with pytest.raises(KeyError) if fails else contextlib.nullcontext():
+            Replay(source, PerceptionConfig(), tmp_path, "none").run(progress)
+        assert (source.color_when_asked, source.with_labels) == before

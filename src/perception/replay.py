@@ -74,8 +74,15 @@ class Replay:
             InputError: the source gave no usable frame.
         """
         self.output.mkdir(parents=True, exist_ok=True)
-        depth_is_all = self.labels == "none" and observe is None
-        self.source.color_when_asked, self.source.with_labels = depth_is_all, not depth_is_all
+        source, depth_is_all = self.source, self.labels == "none" and observe is None
+        before = source.color_when_asked, source.with_labels
+        source.color_when_asked, source.with_labels = depth_is_all, not depth_is_all
+        try:
+            return self._run(progress, observe)
+        finally:
+            source.color_when_asked, source.with_labels = before
+
+    def _run(self, progress: Callable[[], object], observe: Callable[[FrameResult], object] | None) -> dict[str, Any]:
         warm_up_start = time.perf_counter()
         self.pipeline.warm_up(live=False)
         settle()
