@@ -37,3 +37,22 @@ def test_a_folder_in_the_way_is_named(tmp_path):
     with pytest.raises(PerceptionError, match=r"cannot save .*file: Is a directory; what was there is unchanged"):
         atomic_write(tmp_path / "file", [b"content"])
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", ["地" * 84, "a" * 255, "é" * 127])
+def test_the_longest_names_of_a_file_system_can_be_written(tmp_path, name):
+    (tmp_path / name).write_bytes(b"old")
+    atomic_write(tmp_path / name, [b"new"])
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("umask", "plain"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_are_those_of_any_new_file_or_those_asked_for(tmp_path, umask, plain):
+    before = os.umask(umask)
+    try:
+        atomic_write(tmp_path / "plain", [b"content"])
+        atomic_write(tmp_path / "asked", [b"content"], 0o644)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "plain").stat().st_mode & 0o777 == plain
+    assert (tmp_path / "asked").stat().st_mode & 0o777 == 0o644

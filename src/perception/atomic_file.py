@@ -13,19 +13,28 @@ from typing import BinaryIO
 from perception.errors import PerceptionError
 
 
-def atomic_write(path: str | Path, chunks: Iterable[bytes]) -> None:
+def atomic_write(path: str | Path, chunks: Iterable[bytes], mode: int | None = None) -> None:
     """Write a file so that its name always stands for a whole one, the old or the new.
 
     The bytes go to a temporary file in the same folder, to the disk, and then take the name. A symbolic link is
     followed. A failure removes the temporary file.
 
+    Args:
+        path: the file.
+        chunks: what it holds.
+        mode: its permissions whatever the process's umask; None gives those of any new file.
+
     Raises:
         PerceptionError: the file cannot be written; an old one is as it was.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
+    # File systems count bytes, and some refuse half a character.
+    short = os.fsencode(target.name)[:200].decode(errors="ignore")
+    temporary = target.with_name(f".{short}.{secrets.token_hex(6)}.tmp")
     try:
         with open(temporary, "xb") as file:
+            if mode is not None:
+                os.chmod(temporary, mode)
             _write_through(file, chunks)
         os.replace(temporary, target)
         _sync_folder(target.parent)

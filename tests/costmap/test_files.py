@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -33,6 +35,15 @@ def test_raw_files_hold_the_values_with_the_highest_y_first_and_the_fields_nav2_
     content = (tmp_path / "map.pgm").read_bytes()
     assert content.startswith(b"P5")
     assert list(content[-6:]) == [255, 98, 99, 0, 50, 100]
+
+
+def test_whoever_runs_map_server_may_read_the_files(tmp_path):
+    before = os.umask(0o077)
+    try:
+        path = write_costmap(tmp_path / "map", GRID)
+    finally:
+        os.umask(before)
+    assert [file.stat().st_mode & 0o777 for file in (path, tmp_path / "map.pgm")] == [0o644, 0o644]
 
 
 def test_scale_files_are_transparent_where_unknown(tmp_path):

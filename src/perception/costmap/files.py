@@ -21,6 +21,8 @@ RAW_UNKNOWN_PIXEL = 255
 # What map_saver writes in mode trinary.
 TRINARY_FREE, TRINARY_OCCUPIED, TRINARY_UNKNOWN = 254, 0, 205
 MAX_FILE_BYTES = 1 << 28
+FILE_MODE = 0o644
+"""A map_server may run as someone else than who saves the files."""
 
 
 def write_costmap(path_stem: str | Path, grid: CostGrid, mode: str = "raw") -> Path:
@@ -66,8 +68,8 @@ def write_costmap(path_stem: str | Path, grid: CostGrid, mode: str = "raw") -> P
         stem.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PerceptionError(f"cannot save {yaml_path}: {error.strerror}") from error
-    atomic_write(image_path, [_encode(pixels, image_path.suffix)])
-    atomic_write(yaml_path, [yaml.safe_dump(info, sort_keys=False, default_flow_style=None).encode()])
+    atomic_write(image_path, [_encode(pixels, image_path.suffix)], FILE_MODE)
+    atomic_write(yaml_path, [yaml.safe_dump(info, sort_keys=False, default_flow_style=None).encode()], FILE_MODE)
     return yaml_path
 
 
