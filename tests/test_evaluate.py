@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -209,12 +210,13 @@ def test_a_folder_of_recordings_is_evaluated_one_by_one(bag, tmp_path):
 
 
 def test_an_earlier_run_of_the_recording_is_replaced_as_a_whole(bag, tmp_path):
-    output = tmp_path / "out"
-    assert main(["evaluate", str(bag), *MODEL, "--held-out", "0", "--worst", "1", "--output", str(output)]) == 0
+    output, bare = tmp_path / "out", tmp_path / "room"
+    shutil.copytree(bag, bare)
+    assert main(["evaluate", str(bare), *MODEL, "--held-out", "0", "--worst", "1", "--output", str(output)]) == 0
     left = [output / name for name in ("confusion.csv", "map_truth.npz", "costmap_truth.yaml", "worst/000_truth.png")]
     (output / "mine.txt").write_text("kept")
     assert all(path.exists() for path in left)
-    bare = tmp_path / "room"
+    shutil.rmtree(bare)
     write_bag(bare, (replace(frame, labels=None) for frame in synthetic_room_frames(2, 80, 60)))
     command = ["evaluate", str(bare), "--output", str(output)]
     assert main([*command, "--model", "no_such_network"]) == 1
@@ -236,6 +238,31 @@ def test_results_of_something_else_are_not_written_over(bag, tmp_path, capsys):
     assert main(["evaluate", str(bag), str(other), *options]) == 1
     assert "it holds an evaluation of one recording" in capsys.readouterr().err
     assert load_run(output).name == "room" and not (output / "evaluation.json").exists()
+    same_name = tmp_path / "tuesday" / "room"
+    write_bag(same_name, synthetic_room_frames(2, 80, 60))
+    assert main(["evaluate", str(same_name), *options]) == 1
+    assert load_run(output).summary["source"]["frames"] == 6
+
+
+def test_files_in_a_folder_that_is_no_evaluation_outlive_an_attempt(bag, tmp_path, capsys):
+    names = ("costmap_params.yaml", "costmap.pgm", "report_2024.csv", "map.ot", "config.yaml")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    assert main(["evaluate", str(bag), "--labels", "none", "--output", str(tmp_path)]) == 1
+    assert main(["evaluate", str(bag), str(bag), "--labels", "none", "--output", str(tmp_path)]) == 1
+    assert "expected a new or empty folder" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: name for name in names}
+
+
+def test_a_run_that_did_not_finish_can_be_tried_again(bag, tmp_path, monkeypatch):
+    options = ["--labels", "none", "--held-out", "0", "--no-report", "--output", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr("perception.evaluate._Evaluation._summary", None)
+        with pytest.raises(TypeError):
+            main(["--debug", "evaluate", str(bag), *options])
+    assert (tmp_path / "map.ot").exists() and not (tmp_path / "summary.json").exists()
+    assert main(["evaluate", str(bag), *options]) == 0
+    assert load_run(tmp_path).name == "room" and not (tmp_path / "begun.json").exists()
 
 
 def test_peak_of_memory_is_the_recordings_own(bag, tmp_path):

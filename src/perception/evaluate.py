@@ -62,9 +62,9 @@ class EvaluationOptions:
         if self.labels not in LABEL_SOURCES:
             raise InputError(f"labels: expected one of {list(LABEL_SOURCES)}, got {self.labels!r}")
 
-    def key(self, path: Path, config: PerceptionConfig) -> str:
-        """Hash that tells this evaluation of a recording from every other one."""
-        return run_key(fingerprint(path), to_dict(config), asdict(self))
+    def key(self, recording: str, config: PerceptionConfig) -> str:
+        """Hash that tells this evaluation of the recording with that fingerprint from every other one."""
+        return run_key(recording, to_dict(config), asdict(self))
 
 
 def evaluate(
@@ -94,10 +94,10 @@ def evaluate(
     path, output = Path(path), Path(output)
     with open_source(path, options.source) as source:
         voxels = find_voxels(path, options.truth_voxels)
-        files.claim_folder(output, files.SUMMARY, source.name)
+        files.claim_folder(output, files.SUMMARY, path)
         run = _Evaluation(source, path, output, config, options, voxels)
         # Only now, since a network that cannot be loaded must not cost the earlier run.
-        files.clear_run(output)
+        files.begin_run(output)
         return run.run(progress)
 
 
@@ -235,7 +235,7 @@ class _Evaluation:
         summary = self._summary(scores, warm_up_s) | {"worst": worst}
         summary["scalars"] = collect(summary)
         summary = files.plain(summary)
-        files.write_json(self.output / files.SUMMARY, summary)
+        files.finish(self.output, files.SUMMARY, summary)
         return summary
 
     def _draw(self, grid: Any) -> None:
@@ -252,13 +252,14 @@ class _Evaluation:
         dropped = source.drops + self.dropped
         factor = self.recording_s / self.processing_s if self.recording_s > 0 and self.processing_s > 0 else None
         truth = self.scores.truth() | {"voxels": VOXEL_FILE if self.has_voxels else None}
+        recording = fingerprint(self.path)
         return {
             "format": files.FORMAT,
             "perception": __version__,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "key": self.options.key(self.path, self.config),
+            "key": self.options.key(recording, self.config),
             "name": source.name,
-            "source": self._source(dict(dropped)),
+            "source": self._source(recording, dict(dropped)),
             "labels": self.options.labels,
             "network": getattr(pipeline.segmenter, "name", None),
             "config": to_dict(self.config),
@@ -289,11 +290,12 @@ class _Evaluation:
             },
         }
 
-    def _source(self, dropped: dict[str, int]) -> dict[str, Any]:
+    def _source(self, recording: str, dropped: dict[str, int]) -> dict[str, Any]:
         note = getattr(self.source, "note", "")
         return {
             "name": self.source.name,
-            "path": str(self.path),
+            "path": str(self.path.resolve()),
+            "fingerprint": recording,
             "kind": "bag" if is_bag(self.path) else "folder",
             "options": asdict(self.options.source),
             "complete": not note,

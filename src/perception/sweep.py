@@ -184,7 +184,6 @@ def run_sweep(
         raise InputError(f"jobs: expected at least 1, got {jobs}")
     output = Path(output)
     files.claim_folder(output, files.SWEEP)
-    (output / files.CELLS).mkdir(parents=True, exist_ok=True)
     states = {cell.key: (DONE if is_done(output, cell) else OPEN, "") for cell in cells}
     by_key = {cell.key: cell for cell in cells}
     result = _record(output, cells, states)

@@ -91,7 +91,10 @@ def unpack(folder: Path, content: dict[str, bytes]) -> None:
     """Write the files of a run folder, the summary that marks it as finished last."""
     from perception.atomic_file import atomic_write
 
+    folder.mkdir(parents=True, exist_ok=True)
+    files.begin(folder, files.SUMMARY)
     for name in sorted(content, key=lambda name: name == files.SUMMARY):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, [content[name]])
+    (folder / files.BEGUN).unlink()

@@ -7,7 +7,22 @@ import numpy as np
 import pytest
 
 from perception.errors import InputError
-from perception.evaluation.run_folder import RowWriter, find_failures, find_runs, load_run, plain, read_rows, write_json
+from perception.evaluation.run_folder import (
+    EVALUATION,
+    SUMMARY,
+    SWEEP,
+    RowWriter,
+    begin_evaluation,
+    begin_run,
+    claim_folder,
+    find_failures,
+    find_runs,
+    finish,
+    load_run,
+    plain,
+    read_rows,
+    write_json,
+)
 from perception.evaluation.run_key import fingerprint, run_key
 
 
@@ -103,3 +118,86 @@ def test_failures_are_those_of_an_evaluation_or_a_sweep(tmp_path):
     assert find_failures(tmp_path / "a") == [("bag", "no frames")]
     assert find_failures(tmp_path / "b") == [("bag, net, octomap.resolution=0.1", "x")]
     assert find_failures(tmp_path) == []
+
+
+@pytest.mark.parametrize("marker", [SUMMARY, EVALUATION, SWEEP])
+@pytest.mark.parametrize("name", ["costmap_params.yaml", "map.ot", "summary.json", "begun.json"])
+def test_a_folder_with_files_of_somebody_else_is_refused_and_nothing_in_it_is_lost(tmp_path, marker, name):
+    (tmp_path / name).write_text('{"mine": true}')
+    with pytest.raises(InputError, match=f"it holds .*{name}"):
+        claim_folder(tmp_path, marker)
+    assert (tmp_path / name).read_text() == '{"mine": true}'
+
+
+@pytest.mark.parametrize("marker", [SUMMARY, EVALUATION, SWEEP])
+def test_a_folder_that_is_new_or_empty_is_claimed(tmp_path, marker):
+    (tmp_path / ".hidden").touch()
+    claim_folder(tmp_path, marker)
+    claim_folder(tmp_path / "new" / "one", marker)
+    assert (tmp_path / "new" / "one").is_dir()
+
+
+def test_an_evaluation_that_did_not_finish_has_its_folder_again_and_one_of_another_kind_has_not(tmp_path):
+    for begin, marker, other in ((begin_run, SUMMARY, EVALUATION), (begin_evaluation, EVALUATION, SUMMARY)):
+        folder = tmp_path / marker
+        claim_folder(folder, marker)
+        begin(folder)
+        (folder / "frames.csv").touch()
+        claim_folder(folder, marker)
+        with pytest.raises(InputError, match="it holds begun.json"):
+            claim_folder(folder, other)
+        finish(folder, marker, {"format": 1})
+        claim_folder(folder, marker)
+        assert not (folder / "begun.json").exists()
+
+
+def test_a_run_that_begins_removes_what_runs_write_and_nothing_else(tmp_path):
+    kept = ["costmap_params.yaml", "costmap_filter.pgm", "report_2024.csv", "worst/sketch.png", "notes.txt"]
+    written = ["summary.json", "costmap.yaml", "costmap_truth.pgm", "report_scalars.csv", "worst/000_error.png"]
+    (tmp_path / "worst").mkdir()
+    for name in kept + written:
+        (tmp_path / name).touch()
+    begin_run(tmp_path)
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {*kept, "begun.json"}
+
+
+def test_a_run_is_replaced_by_one_of_the_same_place_or_contents_and_not_of_the_same_name(tmp_path):
+    for day, content in (("monday", "one"), ("tuesday", "two"), ("copy", "one")):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "drive.mcap").write_text(content)
+    monday, tuesday, copy = (tmp_path / day / "drive.mcap" for day in ("monday", "tuesday", "copy"))
+    out = make_run(tmp_path / "out")
+    source = {"path": str(monday), "fingerprint": fingerprint(monday)}
+    write_json(out / "summary.json", {"format": 1, "name": "drive", "source": source})
+    claim_folder(out, SUMMARY, monday)
+    claim_folder(out, SUMMARY, copy)
+    with pytest.raises(InputError, match=r"it holds one of 'drive' \(.*monday"):
+        claim_folder(out, SUMMARY, tuesday)
+    monday.write_text("recorded anew")
+    claim_folder(out, SUMMARY, monday)
+    write_json(out / "summary.json", {"format": 1, "name": "drive", "source": {"path": "drive.mcap"}})
+    with pytest.raises(InputError, match="it holds one of 'drive'"):
+        claim_folder(out, SUMMARY, monday)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (EVALUATION, {"runs": 3, "failed": ["bag"]}),
+        (EVALUATION, {"runs": [{"name": "a"}], "failed": 1}),
+        (SWEEP, {"cells": ["x"]}),
+        (SWEEP, {"cells": {"a": "b"}}),
+    ],
+)
+def test_lists_of_another_kind_are_named(tmp_path, file, content):
+    write_json(tmp_path / file, {"format": 1, **content})
+    for find in (find_runs, find_failures):
+        with pytest.raises(InputError, match=f"{file}: expected .* to be a "):
+            find(tmp_path)
+
+
+def test_parameters_of_a_failed_cell_that_are_no_mapping_are_named(tmp_path):
+    write_json(tmp_path / SWEEP, {"cells": [{"status": "failed", "parameters": [1]}]})
+    with pytest.raises(InputError, match="expected a cell's parameters to be a dict, got list"):
+        find_failures(tmp_path)

@@ -94,10 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate_all(sources: list[Path], output: Path, config: Any, options: Any) -> int:
-    from perception.evaluation.run_folder import EVALUATION, FORMAT, claim_folder, clear_evaluation, write_json
+    from perception.evaluation.run_folder import EVALUATION, FORMAT, begin_evaluation, claim_folder, finish
 
     claim_folder(output, EVALUATION)
-    clear_evaluation(output)
+    begin_evaluation(output)
     done, failed = {}, {}
     for number, source in enumerate(sources):
         name = f"{number:02d}_{re.sub(r'[^A-Za-z0-9._-]+', '_', source.resolve().stem)}"
@@ -111,7 +111,7 @@ def _evaluate_all(sources: list[Path], output: Path, config: Any, options: Any) 
     if not done:
         raise InputError(f"none of {len(sources)} recordings could be evaluated")
     means = mean_scalars(list(done.values()))
-    write_json(output / EVALUATION, {"format": FORMAT, "runs": list(done), "failed": failed, "means": means})
+    finish(output, EVALUATION, {"format": FORMAT, "runs": list(done), "failed": failed, "means": means})
     print(f"{len(done)} of {len(sources)} recordings evaluated: {output}/")
     return 1 if failed else 0
 

@@ -2,7 +2,7 @@
 """The folder that an evaluation leaves behind: names of its files, and how they are written and read.
 
 A run is complete where ``summary.json`` is, which is written last. A folder of several runs has ``evaluation.json`` (or
-``sweep.json``) that names them.
+``sweep.json``) that names them. Until these are written, ``begun.json`` tells that the folder is an evaluation's.
 """
 
 from __future__ import annotations
@@ -14,24 +14,30 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 
 from perception.errors import InputError
+from perception.evaluation.run_key import fingerprint
 
 FORMAT = 1
 SUMMARY, FRAMES, PATH, CONFUSION = "summary.json", "frames.csv", "path.csv", "confusion.csv"
 EVALUATION, SWEEP, CELLS, WORST = "evaluation.json", "sweep.json", "cells", "worst"
+BEGUN = "begun.json"
 MAP, BINARY_MAP, TRUE_VOXELS = "map.ot", "map.bt", "map_truth.npz"
 COSTMAP, TRUE_COSTMAP, CONFIG = "costmap.yaml", "costmap_truth.yaml", "config.yaml"
 PICTURES = ("octree_top.png", "octree_angle.png", "costmap_path.png")
-REPORTS = ("report.html", "report.json", "report.md", "report_*.csv")
-OF_A_RUN = (
-    FRAMES, PATH, CONFUSION, MAP, BINARY_MAP, TRUE_VOXELS, CONFIG, "costmap*.yaml", "costmap*.pgm", *PICTURES, *REPORTS,
-    f"{WORST}/[0-9][0-9][0-9]_*.png",
+REPORTS = (
+    "report.html", "report.json", "report.md", "report_scalars.csv", "report_classes.csv", "report_frames.csv",
+    "report_means.csv", "report_differences.csv",
 )  # fmt: skip
-"""What an earlier run may have left beside its summary, as patterns."""
+OF_A_RUN = (
+    FRAMES, PATH, CONFUSION, MAP, BINARY_MAP, TRUE_VOXELS, CONFIG, COSTMAP, "costmap.pgm", TRUE_COSTMAP,
+    "costmap_truth.pgm", *PICTURES, *REPORTS,
+)  # fmt: skip
+"""What an earlier run may have left beside its summary. Exact names: Nav2's files are called costmap_something, too."""
+WORST_FRAMES = f"{WORST}/[0-9][0-9][0-9]_*.png"
 HOLDERS = {
     SUMMARY: "an evaluation of one recording",
     EVALUATION: "an evaluation of several recordings",
@@ -43,6 +49,7 @@ FRAME_COLUMNS = (
     "index", "stamp_ns", "dropped", "pixel_accuracy", "mean_iou", "confidence", "points", "read_ms", "prepare_ms",
     "segment_ms", "cloud_ms", "insert_ms", "costmap_ms", "frame_ms", "rss_mb", "map_mb", "x", "y", "z",
 )  # fmt: skip
+_Kind = TypeVar("_Kind")
 PATH_COLUMNS = ("stamp_ns", "x", "y", "z", "qx", "qy", "qz", "qw")
 
 
@@ -96,9 +103,9 @@ def find_runs(path: str | Path) -> list[Path]:
         return [path]
     names: list[str] = []
     if (path / EVALUATION).is_file():
-        names = [str(name) for name in read_json(path / EVALUATION).get("runs", [])]
+        names = _listed(path / EVALUATION, "runs", str)
     elif (path / SWEEP).is_file():
-        cells = read_json(path / SWEEP).get("cells", [])
+        cells = _listed(path / SWEEP, "cells", dict)
         names = [str(cell.get("folder")) for cell in cells if cell.get("status") == "done"]
     found = [path / name for name in names if (path / name / SUMMARY).is_file()]
     if not found or any(path.resolve() not in run.resolve().parents for run in found):
@@ -107,45 +114,53 @@ def find_runs(path: str | Path) -> list[Path]:
 
 
 def find_failures(path: str | Path) -> list[tuple[str, str]]:
-    """What an evaluation of several recordings, or a sweep, could not evaluate: what, and why."""
+    """What an evaluation of several recordings, or a sweep, could not evaluate: what, and why.
+
+    Raises:
+        InputError: the file that says so is damaged.
+    """
     path = Path(path)
     if (path / SUMMARY).is_file():
         return []
     if (path / EVALUATION).is_file():
-        failed = read_json(path / EVALUATION).get("failed") or {}
+        failed = _of_kind(read_json(path / EVALUATION).get("failed"), dict, path / EVALUATION, "failed")
         return [(str(source), str(error)) for source, error in failed.items()]
-    cells = read_json(path / SWEEP).get("cells", []) if (path / SWEEP).is_file() else []
+    cells = _listed(path / SWEEP, "cells", dict) if (path / SWEEP).is_file() else []
     found = []
     for cell in cells:
         if cell.get("status") == "failed":
-            values = [f"{name}={value}" for name, value in (cell.get("parameters") or {}).items()]
+            parameters = _of_kind(cell.get("parameters"), dict, path / SWEEP, "a cell's parameters")
+            values = [f"{name}={value}" for name, value in parameters.items()]
             what = ", ".join([str(cell.get("source")), str(cell.get("network")), *values])
             found.append((what, str(cell.get("error"))))
     return found
 
 
-def claim_folder(folder: Path, marker: str, name: str = "") -> None:
-    """Make a folder for results, and see that nothing in it would be mixed up with them.
+def claim_folder(folder: Path, marker: str, recording: Path | None = None) -> None:
+    """Make a folder for results, and see that nothing in it would be mixed up with them or lost to them.
 
     Args:
         folder: where they go.
         marker: which file will say what the folder holds: ``SUMMARY``, ``EVALUATION`` or ``SWEEP``.
-        name: the recording of a run.
+        recording: of a run.
 
     Raises:
-        InputError: it cannot be made or written to, or holds results of another kind or recording.
+        InputError: it cannot be made or written to, holds results of another kind or recording, or something else.
     """
     for other, what in HOLDERS.items():
         if other != marker and (folder / other).is_file():
             raise InputError(
                 f"{folder}: expected a new folder, or one with {HOLDERS[marker]}; it holds {what} ({other})"
             )
-    if marker == SUMMARY and (folder / SUMMARY).is_file():
-        known = _name_in(folder / SUMMARY)
-        if known not in (name, ""):
+    if folder.is_dir() and not _is_own(folder, marker):
+        others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        if others:
             raise InputError(
-                f"{folder}: expected a new folder, or an evaluation of {name!r}; it holds one of {known!r}"
+                f"{folder}: expected a new or empty folder, or one with {HOLDERS[marker]}; it holds {others[0]} and no "
+                f"such results"
             )
+    if recording is not None and (folder / SUMMARY).is_file():
+        _check_recording(folder, recording)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
@@ -156,27 +171,59 @@ def claim_folder(folder: Path, marker: str, name: str = "") -> None:
         raise InputError(f"{folder}: expected a folder that can be written to")
 
 
-def clear_run(folder: Path) -> None:
-    """Remove an earlier run's files, its summary first: it would vouch for the others."""
-    (folder / SUMMARY).unlink(missing_ok=True)
-    for pattern in OF_A_RUN:
-        for path in folder.glob(pattern):
-            path.unlink()
+def begin_run(folder: Path) -> None:
+    """Remove an earlier run's files, its summary first: it would vouch for the others. ``finish`` ends what begins."""
+    begin(folder, SUMMARY)
+    for path in (folder / SUMMARY, *(folder / name for name in OF_A_RUN), *folder.glob(WORST_FRAMES)):
+        path.unlink(missing_ok=True)
 
 
-def clear_evaluation(folder: Path) -> None:
+def begin_evaluation(folder: Path) -> None:
     """Remove what an earlier evaluation of several recordings says of them together; their run folders stay."""
-    for pattern in (EVALUATION, *REPORTS):
-        for path in folder.glob(pattern):
-            path.unlink()
+    begin(folder, EVALUATION)
+    for name in (EVALUATION, *REPORTS):
+        (folder / name).unlink(missing_ok=True)
 
 
-def _name_in(summary: Path) -> str:
-    """Of which recording a run is, "" where that cannot be read."""
+def begin(folder: Path, marker: str) -> None:
+    """Mark a claimed folder as one whose results are not finished, so that the next attempt may have it."""
+    write_json(folder / BEGUN, {"format": FORMAT, "begun": marker})
+
+
+def finish(folder: Path, marker: str, data: Any) -> None:
+    """Write the file that says what the folder holds, and that it is finished."""
+    write_json(folder / marker, data)
+    (folder / BEGUN).unlink(missing_ok=True)
+
+
+def _is_own(folder: Path, marker: str) -> bool:
+    """Whether a folder holds results of that kind, finished or begun; files of others may have the same name."""
     try:
-        return str(read_json(summary).get("name", ""))
+        if (folder / marker).is_file():
+            return "format" in read_json(folder / marker)
+        return (folder / BEGUN).is_file() and read_json(folder / BEGUN).get("begun") == marker
     except InputError:
-        return ""
+        return False
+
+
+def _check_recording(folder: Path, recording: Path) -> None:
+    """See that the run in a folder is of this recording: of its place, or of its contents wherever they are now.
+
+    Raises:
+        InputError: it is of another one.
+    """
+    summary = read_json(folder / SUMMARY)
+    source = summary.get("source")
+    source = source if isinstance(source, dict) else {}
+    known = Path(str(source.get("path", "")))
+    # A path that is not absolute could mean anything by now.
+    if known.is_absolute() and known.resolve() == recording.resolve():
+        return
+    if source.get("fingerprint") != fingerprint(recording):
+        raise InputError(
+            f"{folder}: expected a new folder, or an evaluation of {recording}; it holds one of "
+            f"{summary.get('name')!r} ({known})"
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -194,6 +241,20 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected an object, got {type(data).__name__}")
     return data
+
+
+def _listed(path: Path, name: str, kind: type[_Kind]) -> list[_Kind]:
+    """The entries of a list in a JSON file, which must be of that kind; none where it is missing."""
+    entries = _of_kind(read_json(path).get(name), list, path, name)
+    return [_of_kind(entry, kind, path, f"an entry of {name}") for entry in entries]
+
+
+def _of_kind(value: Any, kind: type[_Kind], path: Path, name: str) -> _Kind:
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise InputError(f"{path}: expected {name} to be a {kind.__name__}, got {type(value).__name__}")
+    return value
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
