@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perception.errors import InputError
-from perception.sources import SourceOptions, describe, open_source
+from perception.sources import SourceOptions, describe, mcap_file, open_source
 from perception.sources.bag_writer import BagLayout, BagWriter, write_bag
 from perception.sources.mcap_file import McapFile
 
@@ -386,6 +386,24 @@ def test_a_damaged_chunk_in_the_middle_ends_the_reading_there_with_a_note(tmp_pa
     found, _, warnings = read(tmp_path / "bag")
     assert 2 <= len(found) <= 5 and found == list(range(len(found)))
     assert warnings == {"bag_broken": 1}
+
+
+def test_chunks_that_overlap_too_widely_to_be_put_in_order_are_a_warning(tmp_path, monkeypatch):
+    plain, depth = np.full((480, 640, 3), 7, np.uint8), np.ones((480, 640), np.float32)
+    big = [replace(one, color=plain, depth=depth, camera=_big_camera()) for one in frames(8)]
+    write_bag(tmp_path / "bag", big, BagLayout(compressed=True))
+    scan = McapFile._scan
+
+    def claim_everything(self):
+        scan(self)
+        for stretch in self._stretches:
+            stretch.start_ns = self._stretches[0].start_ns
+
+    monkeypatch.setattr(McapFile, "_scan", claim_everything)
+    assert read(tmp_path / "bag")[2] == {}
+    monkeypatch.setattr(mcap_file, "MAX_WAITING_BYTES", 0)
+    found, drops, warnings = read(tmp_path / "bag")
+    assert found == list(range(8)) and not drops and warnings == {"out_of_order": 1}
 
 
 def test_one_unreadable_part_of_a_split_bag_costs_only_itself(tmp_path):

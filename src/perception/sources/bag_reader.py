@@ -90,6 +90,11 @@ class BagReader:
         self.end_ns = max(part.end_ns for part in self._parts)
         self.storage = self._parts[0].storage
 
+    @property
+    def disorder(self) -> str:
+        """Why messages came out of order; empty while they did not."""
+        return "; ".join(part.disorder for part in self._parts if part.disorder)
+
     def close(self) -> None:
         """Close all files."""
         for part in self._parts:
@@ -202,6 +207,8 @@ class BagReader:
 class _RosbagPart:
     """A bag that rosbags reads."""
 
+    disorder = ""
+
     def __init__(self, path: Path, storage: str) -> None:
         self.name, self.storage = path.name, storage
         if storage == "ros1":
@@ -252,6 +259,10 @@ class _McapPart:
             for channel, topic in self._file.topics.items():
                 self.counts[topic] += self._file.counts[channel]
         self.start_ns, self.end_ns = self._file.start_ns, self._file.end_ns
+
+    @property
+    def disorder(self) -> str:
+        return self._file.disorder
 
     def messages(
         self, topics: Collection[str], start_ns: int | None, stop_ns: int | None

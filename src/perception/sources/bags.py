@@ -129,6 +129,8 @@ class BagSource(Source):
         yield from self._ready(None, count)
         if self.note:
             self._warn("bag_broken", self.note)
+        if self._reader.disorder:
+            self._warn("out_of_order", self._reader.disorder)
 
     def _wanted(self) -> list[str]:
         topics = self.topics

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,8 @@ MAX_RECORD_BYTES = 1 << 30
 """Longer records and larger chunks are taken for damage."""
 RUN_BYTES = 1 << 22
 """Plain messages are listed together up to this many bytes, so that the list stays short."""
+MAX_WAITING_BYTES, _MESSAGE_BYTES = 1 << 28, 256
+"""What may be held back to put messages in order, as chunks may all claim the whole time; a message beside its data."""
 SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, DATA_END, FOOTER = 0x03, 0x04, 0x05, 0x06, 0x07, 0x0F, 0x02
 _RECORD_HEADER = struct.Struct("<BQ")
 _MESSAGE_HEADER = struct.Struct("<HIQQ")
@@ -64,6 +66,21 @@ class _Stretch:
     channels: set[int]
 
 
+class _Message(NamedTuple):
+    """Fields in the order in which messages compare: ``stretch`` is where its stretch begins, ``number`` in there."""
+
+    log_ns: int
+    stretch: int
+    number: int
+    channel: int
+    body: memoryview
+
+    def alone(self) -> _Message:
+        """The same in memory of its own: a view of a chunk keeps all of it."""
+        shared = memoryview(self.body.obj).nbytes > self.body.nbytes + _ALIGNMENT
+        return self._replace(body=memoryview(bytearray(self.body))) if shared else self
+
+
 class McapFile:
     """The whole records of an MCAP file, up to where it breaks off if it does.
 
@@ -76,6 +93,7 @@ class McapFile:
         start_ns: log time of the first message; 0 when there is none.
         end_ns: log time of the last message.
         note: why the file ends early; empty when it is whole.
+        disorder: why messages came out of order; empty while they did not.
 
     Raises:
         InputError: not an MCAP file.
@@ -87,7 +105,7 @@ class McapFile:
         self._stretches: list[_Stretch] = []
         self.topics: dict[int, tuple[str, str]] = {}
         self.counts: Counter[int] = Counter()
-        self.note = ""
+        self.note = self.disorder = ""
         try:
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
@@ -111,7 +129,8 @@ class McapFile:
     ) -> Iterator[tuple[int, int, memoryview]]:
         """Channel id, log time and data of messages with a log time in [start, stop).
 
-        In the order of log time, and of the file where that is equal; in a file that is cut off, of the file.
+        In the order of log time, and of the file where that is equal; in a file that is cut off, of the file. Where
+        more than ``MAX_WAITING_BYTES`` would wait for later chunks, they are put in order among themselves only.
         """
         wanted, stop = set(channels), stop_ns if stop_ns is not None else 1 << 63
         chosen = [
@@ -121,30 +140,29 @@ class McapFile:
         ]
         if self.note:
             for stretch in chosen:
-                for log_ns, _, channel, body in self._messages_of(stretch, wanted, start_ns, stop):
-                    yield channel, log_ns, body
+                for message in self._messages_of(stretch, wanted, start_ns, stop):
+                    yield message.channel, message.log_ns, message.body
             return
-        chosen.sort(key=lambda stretch: stretch.start_ns)
-        waiting: list[tuple[int, int, int, memoryview]] = []
+        chosen.sort(key=lambda stretch: (stretch.start_ns, stretch.offset))
+        waiting: list[_Message] = []
         for stretch, after in itertools.zip_longest(chosen, chosen[1:]):
             waiting += self._messages_of(stretch, wanted, start_ns, stop)
-            waiting.sort(key=lambda message: message[:2])
-            until = len(waiting)
-            if after is not None:
-                until = bisect.bisect_left(waiting, after.start_ns, key=lambda message: message[0])
-            for log_ns, _, channel, body in waiting[:until]:
-                yield channel, log_ns, body
-            del waiting[:until]
+            waiting.sort()
+            until = len(waiting) if after is None else bisect.bisect_left(waiting, (after.start_ns, after.offset))
+            if sum(_MESSAGE_BYTES + message.body.nbytes for message in waiting[until:]) > MAX_WAITING_BYTES:
+                self.disorder = f"{self._path.name}: its chunks overlap too widely in time to put messages in order"
+                until = len(waiting)
+            for message in waiting[:until]:
+                yield message.channel, message.log_ns, message.body
+            waiting = [message.alone() if message.stretch == stretch.offset else message for message in waiting[until:]]
 
-    def _messages_of(
-        self, stretch: _Stretch, wanted: set[int], start_ns: int, stop_ns: int
-    ) -> Iterator[tuple[int, int, int, memoryview]]:
-        """Log time, place in the file, channel and data."""
+    def _messages_of(self, stretch: _Stretch, wanted: set[int], start_ns: int, stop_ns: int) -> Iterator[_Message]:
+        """Those that are wanted, in the order of the file."""
         for number, (kind, body) in enumerate(self._records_of(stretch, wanted)):
             if kind == MESSAGE and len(body) >= _MESSAGE_HEADER.size:
                 channel, _, log_ns, _ = _MESSAGE_HEADER.unpack_from(body)
                 if channel in wanted and start_ns <= log_ns < stop_ns:
-                    yield log_ns, stretch.offset + number, channel, body[_MESSAGE_HEADER.size :]
+                    yield _Message(log_ns, stretch.offset, number, channel, body[_MESSAGE_HEADER.size :])
 
     def _scan(self) -> None:
         """List chunks, channels and counts; raise _BreakError where the whole records end."""
@@ -220,28 +238,29 @@ class McapFile:
     def _records_of(self, stretch: _Stretch, wanted: Collection[int] | None = None) -> Iterator[tuple[int, memoryview]]:
         """Kind and body of each record; of messages that are not ``wanted`` perhaps only the header."""
         if not stretch.is_chunk:
-            return self._walk(stretch.offset, stretch.end, stretch.offset, wanted)
+            return self._walk(stretch.offset, stretch, wanted)
         self._file.seek(stretch.offset)
         _, size = self._header()
         chunk = _ChunkHeader.read(self._take(min(size, _ChunkHeader.MAX_BYTES)), size, stretch.offset)
         start = stretch.offset + _RECORD_HEADER.size + chunk.length
         if not chunk.compression and not chunk.checksum:
-            return self._walk(start, stretch.end, stretch.offset, wanted)
+            return self._walk(start, stretch, wanted)
         self._file.seek(start)
         return _split_records(_unpack_chunk(self._fill(size - chunk.length), chunk, stretch.offset), stretch.offset)
 
     def _walk(
-        self, position: int, end: int, offset: int, wanted: Collection[int] | None
+        self, position: int, stretch: _Stretch, wanted: Collection[int] | None
     ) -> Iterator[tuple[int, memoryview]]:
-        """Records as they lie in the file, each in memory of its own."""
-        while position + _RECORD_HEADER.size <= end:
+        """Records of a stretch from there on as they lie in the file, each in memory of its own."""
+        while position + _RECORD_HEADER.size <= stretch.end:
             # Others may read from the file between two records.
             self._file.seek(position)
             head = self._file.read(_RECORD_HEADER.size + _MESSAGE_HEADER.size)
             kind, size = self._parse_header(head)
+            if position + _RECORD_HEADER.size + size > stretch.end:
+                what = f"chunk at byte {stretch.offset}" if stretch.is_chunk else f"message at byte {position}"
+                raise _BreakError(f"damaged {what}")
             position += _RECORD_HEADER.size + size
-            if position > end:
-                raise _BreakError(f"damaged chunk at byte {offset}")
             head = head[_RECORD_HEADER.size :][:size]
             if kind != MESSAGE or wanted is None or int.from_bytes(head[:2], "little") in wanted:
                 yield kind, self._fill(size, head)
