@@ -144,7 +144,7 @@ def test_an_evaluation_that_did_not_finish_has_its_folder_again_and_one_of_anoth
         begin(folder)
         (folder / "frames.csv").touch()
         claim_folder(folder, marker)
-        with pytest.raises(InputError, match="it holds begun.json"):
+        with pytest.raises(InputError, match=r"it holds begun\.json"):
             claim_folder(folder, other)
         finish(folder, marker, {"format": 1})
         claim_folder(folder, marker)
