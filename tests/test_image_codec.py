@@ -33,12 +33,12 @@ def jpeg(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 def png_claiming(width: int, height: int) -> bytes:
     """A well-formed PNG file whose header claims a size; its pixel data is empty."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
@@ -195,6 +195,38 @@ def test_claimed_size_is_checked_before_decoding(size):
 def test_claimed_size_without_pixels_is_damage():
     with pytest.raises(InputError, match="10x10 file is damaged"):
         codec.decode_compressed("png", png_claiming(10, 10))
+
+
+@pytest.mark.parametrize("size", [(4, 3), (1, 1), (1, 1 << 24), (2**32 - 1, 2**32 - 1)])
+def test_chunks_of_a_png_file_within_a_jpeg_file_are_no_image(size):
+    width, height = size
+    rows = zlib.compress(bytes(height * (1 + 2 * width)) if height <= 1 << 24 else b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0))
+    chunks = header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    # A segment that is skipped, with the chunks where a PNG file has them: behind eight bytes.
+    hidden = b"\xff\xe0" + struct.pack(">H", 4 + len(chunks)) + b"\0\0" + chunks
+    plain = jpeg(np.full((1, 1), 90, np.uint8))
+    data = plain[:2] + hidden + plain[2:]
+    assert codec.compressed_size("jpeg", data) == (1, 1)
+    assert np.array_equal(codec.decode_compressed("jpeg", data), [[90]])
+
+
+@pytest.mark.parametrize("marker", [0x00, 0x01, 0xD0, 0xD7])
+def test_a_jpeg_marker_without_a_segment_hides_no_other_size(marker):
+    large, small = jpeg(PICTURE), jpeg(PICTURE[:1, :1])
+    # What follows the marker is a segment of its own to a decoder; taken for a length it is a way past it.
+    data = b"\xff\xd8\xff" + bytes([marker]) + large[2:]
+    data += bytes(4 + 0xFFE0 - len(data)) + small[2:]
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).shape == PICTURE.shape
+    for told in (codec.compressed_size, codec.decode_compressed):
+        with pytest.raises(InputError, match="whole JPEG file"):
+            told("jpeg", data)
+
+
+def test_a_png_file_begins_with_its_header():
+    whole = png(PICTURE)
+    with pytest.raises(InputError, match="begins with its header"):
+        codec.compressed_size("png", whole[:8] + chunk(b"teSt", bytes(13)) + whole[8:])
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a" + bytes(50), bytes(100), b"\xff\xd8", b"\xff\xd8\xff\xe0\0\0" * 50])

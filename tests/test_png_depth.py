@@ -96,12 +96,15 @@ def test_every_mixture_of_filters_gives_the_image(data, height, width, parts):
         png(VALUES, [0] * 5, rows=b""),
         png(VALUES, [0] * 5)[:-12],
         png(VALUES, [0] * 5)[:40],
+        b"\xff\xd8" + png(VALUES, [0] * 5)[2:],
+        png(VALUES[:0], []),
+        SIGNATURE + chunk(b"IHDR", b"\xff" * 8 + b"\x10\0\0\0\0") + chunk(b"IDAT", b"x") + chunk(b"IEND", b""),
         SIGNATURE,
         b"",
     ],
     ids=[
         *("8 bits", "color", "interlaced", "transparent", "unknown filter", "too few pixels", "too many pixels"),
-        *("no pixels", "no end", "cut off", "signature", "empty"),
+        *("no pixels", "no end", "cut off", "other signature", "no rows", "all too large", "signature", "empty"),
     ],
 )
 def test_what_is_not_plain_is_left_to_a_general_decoder(file):

@@ -8,6 +8,7 @@ compressed_depth_image_transport for the two compressed layouts.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -343,13 +344,10 @@ def _decode_file(buffer: NDArray[np.uint8], format: str) -> NDArray[Any]:
     import cv2
 
     height, width = _file_size(buffer, format)
-    plain = decode_plain_depth(buffer.data)
-    if plain is not None:
-        return plain
-    try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        image = None
+    image: NDArray[Any] | None = decode_plain_depth(buffer.data) if starts_with(buffer, PNG_SIGNATURE) else None
+    if image is None:
+        with contextlib.suppress(cv2.error):
+            image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
     if image is None or image.shape[:2] != (height, width) or image.dtype not in (np.uint8, np.uint16):
         raise InputError(f"compressed image: the {width}x{height} file is damaged (format {format[:60]!r})")
     return image

@@ -11,6 +11,9 @@ from perception.errors import InputError
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8"
 _MAX_JPEG_SEGMENTS = 1000
+_NO_SEGMENTS = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
+"""JPEG markers without a length behind them. None belongs before the pixels, and a decoder reads on right behind it."""
+_PNG_FIRST_CHUNK = b"\0\0\0\rIHDR"
 
 
 def starts_with(buffer: NDArray[np.uint8], signature: bytes) -> bool:
@@ -36,6 +39,8 @@ def _png_size(buffer: NDArray[np.uint8]) -> tuple[int, int]:
     # Trailing bytes after the end chunk are legal, so it is searched for and not expected at the very end.
     if len(buffer) < 33 or b"IEND" not in buffer[-1024:].tobytes():
         raise InputError(f"compressed image: expected a whole PNG file, got {len(buffer)} bytes without its end")
+    if buffer[8:16].tobytes() != _PNG_FIRST_CHUNK:
+        raise InputError("compressed image: expected a PNG file that begins with its header, got another chunk")
     width, height = np.frombuffer(buffer, ">u4", 2, offset=16)
     return int(width), int(height)
 
@@ -50,6 +55,8 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         if marker == 0xFF:  # A fill byte.
             position += 1
             continue
+        if marker in _NO_SEGMENTS:
+            break
         if marker == 0xDA:  # From here compressed data, in which only the end of the image reads ff d9.
             if size is None or data.rfind(b"\xff\xd9", position) < 0:
                 break

@@ -11,30 +11,34 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.image_headers import PNG_SIGNATURE
 from perception.inflate import InflateError, crc32, decompressobj
 
 _CHUNK = struct.Struct(">I4s")
 _HEADER = struct.Struct(">IIBBBBB")
 _GRAY_16 = (16, 0, 0, 0, 0)
 """Bits, color type, compression, filter method and interlacing of a depth image."""
-_FIRST_CHUNK = 8
-"""Behind the signature."""
+_FIRST_CHUNK = len(PNG_SIGNATURE)
+_MAX_RATIO = 1032
+"""Deflate makes at most this many bytes of one: 258 of two bits."""
 
 
 def decode_plain_depth(data: memoryview) -> NDArray[np.uint16] | None:
     """Decode a PNG file of one 16-bit channel, not interlaced, that holds nothing but pixels.
 
     Args:
-        data: a PNG file of a size that is accepted; what follows its end is ignored.
+        data: a PNG file; what follows its end is ignored.
 
     Returns:
         (H, W) uint16; None where the file is any other, or damaged: a general decoder tells what is wrong with it.
     """
     start = _FIRST_CHUNK + _CHUNK.size
-    if len(data) < start + _HEADER.size or data[_FIRST_CHUNK:start] != _CHUNK.pack(_HEADER.size, b"IHDR"):
+    if len(data) < start + _HEADER.size or data[:start] != PNG_SIGNATURE + _CHUNK.pack(_HEADER.size, b"IHDR"):
         return None
     width, height, *layout = _HEADER.unpack_from(data, start)
-    chunks = _pixel_data(data) if tuple(layout) == _GRAY_16 else None
+    # A size that the file cannot hold, or none, is not tried.
+    possible = width * height > 0 and height * (1 + 2 * width) <= _MAX_RATIO * len(data)
+    chunks = _pixel_data(data) if possible and tuple(layout) == _GRAY_16 else None
     if chunks is None:
         return None
     rows = _inflate(chunks, height, 1 + 2 * width)
