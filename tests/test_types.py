@@ -1,4 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -98,6 +103,47 @@ def test_deferred_color_that_is_not_as_announced_is_refused_when_looked_at():
     one = frame(color=DeferredColor(3, 4, _Decoder(np.zeros((3, 5, 3), np.uint8))))
     with pytest.raises(InputError, match="announced"):
         _ = one.color
+
+
+def test_deferred_color_lets_go_of_what_it_was_decoded_from():
+    decoder = _Decoder(np.full((3, 4, 3), 7, np.uint8))
+    held = weakref.ref(decoder)
+    one = frame(color=DeferredColor(3, 4, decoder))
+    brighter = frame(color=one.color_through(lambda color: color + np.uint8(1)))
+    del decoder
+    assert held() is not None and (brighter.color == 8).all()
+    assert held() is None
+    assert one.color is one.color and (one.color == 7).all()
+
+
+def test_deferred_color_that_failed_fails_again():
+    def broken():
+        raise InputError("the file is damaged")
+
+    one = frame(color=DeferredColor(3, 4, broken))
+    for _ in range(2):
+        with pytest.raises(InputError, match="damaged"):
+            _ = one.color
+
+
+def test_deferred_color_is_decoded_once_for_several_threads():
+    started = threading.Barrier(2)
+
+    class Slow(_Decoder):
+        def __call__(self):
+            time.sleep(0.02)
+            return super().__call__()
+
+    decoder = Slow(np.full((3, 4, 3), 7, np.uint8))
+    one = frame(color=DeferredColor(3, 4, decoder))
+
+    def look(_):
+        started.wait()
+        return one.color
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(look, range(2))
+    assert first is second and decoder.count == 1
 
 
 def test_a_frame_of_an_array_is_changed_like_any_other():

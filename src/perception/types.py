@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -131,15 +131,20 @@ class DeferredColor:
 
     def __init__(self, height: int, width: int, decode: Callable[[], NDArray[np.uint8]]) -> None:
         self.shape, self.ndim, self.dtype = (height, width, 3), 3, np.dtype(np.uint8)
-        self._decode = decode
+        self._decode: Callable[[], NDArray[np.uint8]] | None = decode
+        self._image: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
+        self._lock = threading.Lock()
 
-    @functools.cached_property
+    @property
     def image(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB; decoded the first time."""
-        image = self._decode()
-        if image.shape != self.shape:
-            raise InputError(f"color: expected {self.shape} as announced, got {image.shape}")
-        return image
+        """(H, W, 3) uint8 RGB; decoded the first time, after which the undecoded data is let go."""
+        with self._lock:
+            if self._decode is not None:
+                image = self._decode()
+                if image.shape != self.shape:
+                    raise InputError(f"color: expected {self.shape} as announced, got {image.shape}")
+                self._image, self._decode = image, None
+            return self._image
 
 
 class _Color:
