@@ -22,7 +22,6 @@ from rclpy.publisher import Publisher
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from perception.errors import InputError, PerceptionError
-from perception.process import settle
 from perception.ros import bond
 from perception.ros.clock import guard_clock, watch_jumps
 from perception.ros.diagnostics import Activity, Diagnostics
@@ -240,9 +239,7 @@ class PerceptionNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Prepare everything; fails with a sentence in the log."""
-        outcome = self._transition(self._set_up, self._clean_up)
-        settle()
-        return outcome
+        return self._transition(self._set_up, self._clean_up)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to listen."""
@@ -254,9 +251,7 @@ class PerceptionNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, the map too."""
-        outcome = self._transition(self._clean_up)
-        settle()
-        return outcome
+        return self._transition(self._clean_up)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End from any state."""
@@ -264,9 +259,7 @@ class PerceptionNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Go back to unconfigured after an error."""
-        outcome = self._transition(lambda: (self._stop(), self._clean_up()))
-        settle()
-        return outcome
+        return self._transition(lambda: (self._stop(), self._clean_up()))
 
     def destroy_node(self) -> None:
         """End the worker, then the node."""
