@@ -54,6 +54,15 @@ def test_long_rays_cut_on_voxel_borders(tmp_path):
     oracle.assert_equal(tree, judge, tmp_path)
 
 
+def test_rays_of_more_voxels_than_are_told_apart_when_sorting(tmp_path):
+    tree, judge = oracle.make_pair(0.01, SensorModel())
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        points = np.column_stack([rng.uniform(6, 24, 600), rng.uniform(-0.3, 0.3, (600, 2))])
+        oracle.insert_both(tree, judge, points, rng.uniform(-0.02, 0.02, 3))
+    assert oracle.assert_equal(tree, judge, tmp_path) > 100_000
+
+
 def test_origin_in_an_occupied_voxel_and_duplicate_points(tmp_path):
     tree, judge = oracle.make_pair(0.1, SensorModel())
     points = np.repeat(np.random.default_rng(0).normal(0, 1, (200, 3)), 5, axis=0)

@@ -162,17 +162,19 @@ def _walk_on(cells, rays, ray, done, others):
 
 @inner
 def walk_lanes(cells, rays, first, place, others):
-    """Walk LANES rays, from the one with the fewest voxels to the one with the most.
+    """Walk LANES rays; those with about as many voxels left cost least.
 
     Args:
         cells: window of uint8, in the order of keys.cell_place; set to 1 where a ray passes.
         rays: places are set, distances changed.
-        first: number of the first ray; those behind it have no fewer voxels left.
+        first: number of the first ray.
         place: where all of them start.
         others: the bits of a place that are not of the x, y, z axis.
     """
     shortest = np.int64(rays.left[first])
+    for ray in range(first + 1, first + LANES):
+        shortest = min(shortest, np.int64(rays.left[ray]))
     lanes = (rays.reals, rays.steps, rays.places, first, shortest, place)
     _walk_together(cells, *lanes, *others)  # pyright: ignore[reportCallIssue]
-    for ray in range(first + 1, first + LANES):
+    for ray in range(first, first + LANES):
         _walk_on(cells, rays, ray, shortest, others)
