@@ -14,35 +14,41 @@ import bisect
 import itertools
 import os
 import struct
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from perception.errors import InputError
-from perception.inflate import crc32
+from perception.sources.mcap_records import (
+    CHANNEL,
+    CHUNK,
+    CHUNK_HEADER,
+    DATA_END,
+    FOOTER,
+    MAGIC,
+    MAX_RECORD_BYTES,
+    MESSAGE,
+    MESSAGE_HEADER,
+    MESSAGE_INDEX,
+    RECORD_HEADER,
+    SCHEMA,
+    BreakError,
+    ChunkHeader,
+    read_text,
+    split_records,
+    unpack_chunk,
+)
 
-MAGIC = b"\x89MCAP0\r\n"
-MAX_RECORD_BYTES = 1 << 30
-"""Longer records and larger chunks are taken for damage."""
 RUN_BYTES = 1 << 22
 """Plain messages are listed together up to this many bytes, so that the list stays short."""
 MAX_WAITING_BYTES, _MESSAGE_BYTES = 1 << 28, 256
 """What may be held back to put messages in order, as chunks may all claim the whole time; a message beside its data."""
-SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, DATA_END, FOOTER = 0x03, 0x04, 0x05, 0x06, 0x07, 0x0F, 0x02
-_RECORD_HEADER = struct.Struct("<BQ")
-_MESSAGE_HEADER = struct.Struct("<HIQQ")
 _ALIGNMENT = 32
 """A message's data begins at a multiple of this many bytes in its buffer, so that the numbers in it are aligned."""
-_CHUNK_HEADER = struct.Struct("<QQQI")
-
-
-class _BreakError(Exception):
-    """The file is cut off or damaged here."""
 
 
 @dataclass
@@ -115,7 +121,7 @@ class McapFile:
             raise InputError(f"{path}: expected an MCAP file, got one that begins differently")
         try:
             self._scan()
-        except _BreakError as error:
+        except BreakError as error:
             self.note = f"{path.name}: {error}"
         self.start_ns = min((stretch.start_ns for stretch in self._stretches), default=0)
         self.end_ns = max((stretch.end_ns for stretch in self._stretches), default=0)
@@ -159,13 +165,13 @@ class McapFile:
     def _messages_of(self, stretch: _Stretch, wanted: set[int], start_ns: int, stop_ns: int) -> Iterator[_Message]:
         """Those that are wanted, in the order of the file."""
         for number, (kind, body) in enumerate(self._records_of(stretch, wanted)):
-            if kind == MESSAGE and len(body) >= _MESSAGE_HEADER.size:
-                channel, _, log_ns, _ = _MESSAGE_HEADER.unpack_from(body)
+            if kind == MESSAGE and len(body) >= MESSAGE_HEADER.size:
+                channel, _, log_ns, _ = MESSAGE_HEADER.unpack_from(body)
                 if channel in wanted and start_ns <= log_ns < stop_ns:
-                    yield _Message(log_ns, stretch.offset, number, channel, body[_MESSAGE_HEADER.size :])
+                    yield _Message(log_ns, stretch.offset, number, channel, body[MESSAGE_HEADER.size :])
 
     def _scan(self) -> None:
-        """List chunks, channels and counts; raise _BreakError where the whole records end."""
+        """List chunks, channels and counts; raise BreakError where the whole records end."""
         while True:
             offset = self._file.tell()
             kind, size = self._header()
@@ -182,10 +188,10 @@ class McapFile:
 
     def _scan_chunk(self, offset: int, size: int) -> None:
         """Take up one chunk: from the index behind it where that names known channels, else from its records."""
-        if size < _CHUNK_HEADER.size:
-            raise _BreakError(f"damaged chunk at byte {offset}")
-        start_ns, end_ns, _, _ = _CHUNK_HEADER.unpack(self._take(_CHUNK_HEADER.size))
-        self._skip(size - _CHUNK_HEADER.size)
+        if size < CHUNK_HEADER.size:
+            raise BreakError(f"damaged chunk at byte {offset}")
+        start_ns, end_ns, _, _ = CHUNK_HEADER.unpack(self._take(CHUNK_HEADER.size))
+        self._skip(size - CHUNK_HEADER.size)
         counts = self._message_index()
         stretch = _Stretch(offset, offset + 9 + size, True, start_ns, end_ns, set(counts))
         if not counts or not set(counts) <= set(self.topics):
@@ -194,8 +200,8 @@ class McapFile:
             for kind, body in self._records_of(stretch):
                 if kind in (SCHEMA, CHANNEL):
                     self._learn(kind, body)
-                elif kind == MESSAGE and len(body) >= _MESSAGE_HEADER.size:
-                    counts[_MESSAGE_HEADER.unpack_from(body)[0]] += 1
+                elif kind == MESSAGE and len(body) >= MESSAGE_HEADER.size:
+                    counts[MESSAGE_HEADER.unpack_from(body)[0]] += 1
             stretch.channels = set(counts)
             self._file.seek(after)
         self.counts.update(counts)
@@ -204,10 +210,10 @@ class McapFile:
 
     def _scan_message(self, offset: int, size: int) -> None:
         """Take up a message outside of any chunk."""
-        if size < _MESSAGE_HEADER.size:
-            raise _BreakError(f"damaged message at byte {offset}")
-        channel, _, log_ns, _ = _MESSAGE_HEADER.unpack(self._take(_MESSAGE_HEADER.size))
-        self._skip(size - _MESSAGE_HEADER.size)
+        if size < MESSAGE_HEADER.size:
+            raise BreakError(f"damaged message at byte {offset}")
+        channel, _, log_ns, _ = MESSAGE_HEADER.unpack(self._take(MESSAGE_HEADER.size))
+        self._skip(size - MESSAGE_HEADER.size)
         self.counts[channel] += 1
         end = offset + 9 + size
         last = self._stretches[-1] if self._stretches else None
@@ -230,7 +236,7 @@ class McapFile:
                 channel, length = struct.unpack("<HI", self._take(6))
                 self._skip(size - 6)
                 counts[channel] += length // 16
-            except _BreakError:
+            except BreakError:
                 # The chunk itself is whole: it is read for what the cut index would have told.
                 self._file.seek(before)
                 return Counter()
@@ -241,27 +247,27 @@ class McapFile:
             return self._walk(stretch.offset, stretch, wanted)
         self._file.seek(stretch.offset)
         _, size = self._header()
-        chunk = _ChunkHeader.read(self._take(min(size, _ChunkHeader.MAX_BYTES)), size, stretch.offset)
-        start = stretch.offset + _RECORD_HEADER.size + chunk.length
+        chunk = ChunkHeader.read(self._take(min(size, ChunkHeader.MAX_BYTES)), size, stretch.offset)
+        start = stretch.offset + RECORD_HEADER.size + chunk.length
         if not chunk.compression and not chunk.checksum:
             return self._walk(start, stretch, wanted)
         self._file.seek(start)
-        return _split_records(_unpack_chunk(self._fill(size - chunk.length), chunk, stretch.offset), stretch.offset)
+        return split_records(unpack_chunk(self._fill(size - chunk.length), chunk, stretch.offset), stretch.offset)
 
     def _walk(
         self, position: int, stretch: _Stretch, wanted: Collection[int] | None
     ) -> Iterator[tuple[int, memoryview]]:
         """Records of a stretch from there on as they lie in the file, each in memory of its own."""
-        while position + _RECORD_HEADER.size <= stretch.end:
+        while position + RECORD_HEADER.size <= stretch.end:
             # Others may read from the file between two records.
             self._file.seek(position)
-            head = self._file.read(_RECORD_HEADER.size + _MESSAGE_HEADER.size)
+            head = self._file.read(RECORD_HEADER.size + MESSAGE_HEADER.size)
             kind, size = self._parse_header(head)
-            if position + _RECORD_HEADER.size + size > stretch.end:
+            if position + RECORD_HEADER.size + size > stretch.end:
                 what = f"chunk at byte {stretch.offset}" if stretch.is_chunk else f"message at byte {position}"
-                raise _BreakError(f"damaged {what}")
-            position += _RECORD_HEADER.size + size
-            head = head[_RECORD_HEADER.size :][:size]
+                raise BreakError(f"damaged {what}")
+            position += RECORD_HEADER.size + size
+            head = head[RECORD_HEADER.size :][:size]
             if kind != MESSAGE or wanted is None or int.from_bytes(head[:2], "little") in wanted:
                 yield kind, self._fill(size, head)
             else:
@@ -271,23 +277,23 @@ class McapFile:
         try:
             if kind == SCHEMA:
                 (key,) = struct.unpack_from("<H", body)
-                self._schemas[key] = _text(body, 2)[0]
+                self._schemas[key] = read_text(body, 2)[0]
             else:
                 key, schema = struct.unpack_from("<HH", body)
-                self.topics[key] = (_text(body, 4)[0], self._schemas.get(schema, ""))
+                self.topics[key] = (read_text(body, 4)[0], self._schemas.get(schema, ""))
         except (struct.error, UnicodeDecodeError) as error:
-            raise _BreakError(f"damaged schema or channel ({error})") from error
+            raise BreakError(f"damaged schema or channel ({error})") from error
 
     def _header(self) -> tuple[int, int]:
-        return self._parse_header(self._file.read(_RECORD_HEADER.size))
+        return self._parse_header(self._file.read(RECORD_HEADER.size))
 
     def _parse_header(self, data: bytes) -> tuple[int, int]:
         """Kind and size of a record from what was read last."""
-        if len(data) < _RECORD_HEADER.size:
+        if len(data) < RECORD_HEADER.size:
             raise self._cut_off()
-        kind, size = _RECORD_HEADER.unpack_from(data)
+        kind, size = RECORD_HEADER.unpack_from(data)
         if size > MAX_RECORD_BYTES:
-            raise _BreakError(f"damaged at byte {self._file.tell() - len(data)}")
+            raise BreakError(f"damaged at byte {self._file.tell() - len(data)}")
         return kind, size
 
     def _take(self, size: int) -> bytes:
@@ -298,102 +304,19 @@ class McapFile:
 
     def _fill(self, size: int, head: bytes = b"") -> memoryview:
         """The next bytes of the file behind ``head``, which was taken before: ``size`` altogether, writable."""
-        skipped = _ALIGNMENT - _MESSAGE_HEADER.size
+        skipped = _ALIGNMENT - MESSAGE_HEADER.size
         data = np.empty(skipped + size, np.uint8).data[skipped:]
         data[: len(head)] = head
         if self._file.readinto(data[len(head) :]) < size - len(head):  # type: ignore[attr-defined]
             raise self._cut_off()
         return data
 
-    def _cut_off(self) -> _BreakError:
+    def _cut_off(self) -> BreakError:
         # Not where the file was read: what was skipped may lie behind its end.
-        return _BreakError(f"cut off after {os.fstat(self._file.fileno()).st_size} bytes")
+        return BreakError(f"cut off after {os.fstat(self._file.fileno()).st_size} bytes")
 
     def _skip(self, size: int) -> None:
         # Seeking past the end succeeds, so the last byte is read to see that it is there.
         if size > 0:
             self._file.seek(size - 1, 1)
             self._take(1)
-
-
-@dataclass(frozen=True, slots=True)
-class _ChunkHeader:
-    """What stands before the records of a chunk.
-
-    Attributes:
-        size: bytes of the records once decompressed.
-        checksum: CRC-32 of them, 0 for none.
-        compression: name of it, "" for none.
-        length: bytes of this header.
-    """
-
-    MAX_BYTES: ClassVar[int] = 256
-
-    size: int
-    checksum: int
-    compression: str
-    length: int
-
-    @classmethod
-    def read(cls, data: bytes, record_size: int, offset: int) -> _ChunkHeader:
-        """From the first bytes of a chunk record of that size, which begins at ``offset``."""
-        try:
-            _, _, size, checksum = _CHUNK_HEADER.unpack_from(data)
-            compression, position = _text(memoryview(data), _CHUNK_HEADER.size)
-        except (struct.error, UnicodeDecodeError) as error:
-            raise _BreakError(f"damaged chunk at byte {offset} ({error})") from error
-        length = position + 8
-        stored = record_size - length
-        if size > MAX_RECORD_BYTES or stored < 0 or (not compression and size != stored):
-            raise _BreakError(f"damaged chunk at byte {offset}")
-        return cls(size, checksum, compression, length)
-
-
-def _split_records(data: bytes | memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
-    """Kind and body of each record of a chunk that began at ``offset``."""
-    records, position = memoryview(data), 0
-    while position + _RECORD_HEADER.size <= len(records):
-        kind, size = _RECORD_HEADER.unpack_from(records, position)
-        position += _RECORD_HEADER.size
-        if position + size > len(records):
-            raise _BreakError(f"damaged chunk at byte {offset}")
-        yield kind, records[position : position + size]
-        position += size
-
-
-def _unpack_chunk(stored: memoryview, chunk: _ChunkHeader, offset: int) -> bytes | memoryview:
-    """The records of a chunk, decompressed to at most the size that it states; its checksum must fit if it has one."""
-    records: bytes | memoryview = stored
-    if chunk.compression:
-        try:
-            records = _decompressor(chunk.compression).decompress(stored, max_length=chunk.size)
-        except _BreakError:
-            raise
-        except Exception as error:  # The decompressors raise types of their own for damaged data.
-            raise _BreakError(f"damaged chunk at byte {offset} ({error})") from error
-    if len(records) != chunk.size or (chunk.checksum and crc32(records) != chunk.checksum):
-        raise _BreakError(f"damaged chunk at byte {offset}")
-    return records
-
-
-def _decompressor(compression: str) -> Any:
-    if compression == "lz4":
-        from lz4.frame import LZ4FrameDecompressor
-
-        return LZ4FrameDecompressor()
-    if compression == "zstd":
-        if sys.version_info >= (3, 14):
-            from compression import zstd
-        else:
-            from backports import zstd
-        return zstd.ZstdDecompressor()
-    raise _BreakError(f"unknown compression {compression[:20]!r}")
-
-
-def _text(body: memoryview, position: int) -> tuple[str, int]:
-    """A string with its length in front, and the position behind it."""
-    (length,) = struct.unpack_from("<I", body, position)
-    end = position + 4 + length
-    if end > len(body):
-        raise struct.error("a string is longer than its record")
-    return bytes(body[position + 4 : end]).decode(), end
