@@ -58,10 +58,12 @@ def raw_image(bag: BagWriter, one, **fields):
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda p: (p / "x.mcap").write_bytes(b""), "expected an MCAP file"),
-        (lambda p: (p / "x.mcap").write_bytes(b"not a bag at all"), "expected an MCAP file"),
+        (lambda p: (p / "x.mcap").write_bytes(b""), r"begins with b'\\x89MCAP0\\r\\n', got an empty file"),
+        (lambda p: (p / "x.mcap").write_bytes(b"\x89MC"), r"got a file of 3 bytes, b'\\x89MC'"),
+        (lambda p: (p / "x.mcap").write_bytes(b"not a bag at all"), "expected an MCAP file.* begins with b'not a ba'"),
         (lambda p: (p / "x.db3").write_bytes(b"not a bag at all"), "cannot be read as a bag|holds no messages"),
         (lambda p: (p / "x.bag").write_bytes(b"not a bag at all"), "cannot be read as a bag"),
+        (lambda p: (p / "x.db3").write_bytes(b""), "the file is empty"),
         (lambda p: (p / "x.mcap").write_bytes(b"\x89MCAP0\r\n"), "holds no messages"),
     ],
 )

@@ -177,7 +177,7 @@ class BagReader:
         try:
             part = _RosbagPart(path, _storage_of([path]))
         except Exception as error:
-            trouble = f"{path.name}: {_first_line(error)}"
+            trouble = f"{path.name}: {_first_line(error) if _has_bytes(path) else 'the file is empty'}"
         else:
             if not part.is_plain_mcap:
                 self._parts.append(part)
@@ -188,6 +188,8 @@ class BagReader:
             try:
                 recovered = _McapPart(path)
             except InputError as error:
+                if alone:
+                    raise
                 trouble = str(error)
             else:
                 self._parts.append(recovered)
@@ -324,6 +326,10 @@ def _storage_of(files: list[Path]) -> str:
 def _natural(path: Path) -> list[Any]:
     """Sort key by which bag_10 comes after bag_9."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def _has_bytes(path: Path) -> bool:
+    return not path.is_file() or path.stat().st_size > 0
 
 
 def _first_line(error: BaseException) -> str:

@@ -116,9 +116,10 @@ class McapFile:
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        if self._file.read(len(MAGIC)) != MAGIC:
+        start = self._file.read(len(MAGIC))
+        if start != MAGIC:
             self._file.close()
-            raise InputError(f"{path}: expected an MCAP file, got one that begins differently")
+            raise InputError(f"{path}: expected an MCAP file, which begins with {MAGIC!r}, got {_described(start)}")
         try:
             self._scan()
         except BreakError as error:
@@ -320,3 +321,12 @@ class McapFile:
         if size > 0:
             self._file.seek(size - 1, 1)
             self._take(1)
+
+
+def _described(start: bytes) -> str:
+    """What a file is that begins with these bytes in place of the magic ones, or is no longer than they are."""
+    if not start:
+        return "an empty file"
+    if len(start) < len(MAGIC):
+        return f"a file of {len(start)} byte{'s' if len(start) > 1 else ''}, {start!r}"
+    return f"one that begins with {start!r}"
