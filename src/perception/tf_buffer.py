@@ -142,6 +142,12 @@ class TransformBuffer:
         with self._changed:
             return self._ancestors(frame.lstrip("/"))[-1]
 
+    def is_fixed(self, frame: str) -> bool:
+        """Whether static transforms alone lead from a frame to its root."""
+        with self._changed:
+            chain = self._ancestors(frame.lstrip("/"))
+            return all(self._edges[child].static for child in chain[:-1])
+
     def clear(self) -> None:
         """Forget moving transforms, keep static ones (a clock that jumped back)."""
         with self._changed:

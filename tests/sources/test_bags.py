@@ -359,6 +359,64 @@ def test_transforms_of_the_robot_alone_are_no_poses_of_it(tmp_path):
     assert read(tmp_path / "bag", fixed_frame="base_link")[0][0].map_T_camera.translation[0] == pytest.approx(0.1)
 
 
+def test_a_camera_whose_link_to_the_robot_is_missing_does_not_seem_to_stand_still(tmp_path):
+    with Script(tmp_path / "bag") as bag:
+        bag.info()
+        bag.tf(0, "camera_link", "cam", x=0.1, static=True)
+        for t in (0, 1):
+            bag.tf(t, "odom", "base_link", x=2 * t)
+        bag.color(0.5)
+        bag.depth(0.5)
+    expected = r"'camera_link', but not where that is: .* to 'odom'.*--extrinsics FILE.*--poses FILE.*--fixed-frame"
+    with pytest.raises(InputError, match=expected):
+        open_source(tmp_path / "bag")
+    extrinsics = tmp_path / "extrinsics.yaml"
+    extrinsics.write_text("- {parent: base_link, child: camera_link, translation: [3, 0, 0], rotation: [0, 0, 0, 1]}\n")
+    found, drops, _ = read(tmp_path / "bag", extrinsics=extrinsics)
+    assert found[0].map_T_camera.translation[0] == pytest.approx(4.1) and not drops
+
+
+def test_a_camera_tree_beside_the_one_of_the_world_is_not_taken_for_it(tmp_path):
+    with Script(tmp_path / "bag") as bag:
+        bag.info()
+        for t in (0, 1):
+            bag.tf(t, "pan_base", "cam", x=t)
+            bag.tf(t, "robot1/odom", "base_link", x=2 * t)
+        bag.color(0.5)
+        bag.depth(0.5)
+    with pytest.raises(InputError, match=r"'pan_base', but not where that is: .* to 'robot1/odom'"):
+        open_source(tmp_path / "bag")
+    found, _, _ = read(tmp_path / "bag", fixed_frame="pan_base")
+    assert found[0].map_T_camera.translation[0] == 0.5
+
+
+def test_frames_without_a_transform_name_the_options_that_give_it(tmp_path):
+    with Script(tmp_path / "bag") as bag:
+        bag.info()
+        for t in (0, 1):
+            bag.tf(t, "map", "base_link")
+        bag.color(0.5)
+        bag.depth(0.5)
+    with pytest.raises(
+        InputError, match=r"no_tf: 1 \(.*'cam' to 'map'.*no /tf_static.*--extrinsics FILE.*--poses FILE"
+    ):
+        read(tmp_path / "bag")
+    with pytest.raises(InputError, match=r"'cam' to 'nowhere'.*--fixed-frame"):
+        read(tmp_path / "bag", fixed_frame="nowhere")
+
+
+def test_a_depth_frame_without_a_transform_is_answered_by_extrinsics_alone(tmp_path):
+    with Script(tmp_path / "bag") as bag:
+        bag.info()
+        bag.info(name="depth/camera_info")
+        bag.tf(0, "map", "cam", static=True)
+        bag.color(0)
+        bag.depth(0, frame_id="ir")
+    with pytest.raises(InputError, match=r"'ir' to 'cam'.*--extrinsics FILE") as caught:
+        read(tmp_path / "bag")
+    assert "--poses" not in str(caught.value)
+
+
 def test_a_camera_outside_of_the_tree_is_an_error_that_names_the_roots(tmp_path):
     with Script(tmp_path / "bag") as bag:
         bag.info()

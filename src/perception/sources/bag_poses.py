@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from perception.errors import InputError
+from perception.errors import InputError, TransformError
 from perception.geometry import Transform
 from perception.sources.bag_messages import odometry_from, transform_from, transforms_from
 from perception.sources.bag_reader import BagReader, Raw
@@ -103,11 +103,24 @@ class BagPoses:
         """
         if self._trajectory is not None:
             return self._trajectory.at(stamp_ns)
-        return self._buffer.lookup(self.fixed_frame, frame, stamp_ns)
+        return self._lookup(self.fixed_frame, frame, stamp_ns, ", the camera's path with --poses FILE")
 
     def between(self, target: str, source: str, stamp_ns: int) -> Transform:
         """``target_T_source`` at a stamp; TransformError where it is not known."""
-        return self._buffer.lookup(target, source, stamp_ns)
+        return self._lookup(target, source, stamp_ns)
+
+    def _lookup(self, target: str, source: str, stamp_ns: int, other_way: str = "") -> Transform:
+        """As the buffer's, with the options that answer a missing link."""
+        try:
+            return self._buffer.lookup(target, source, stamp_ns)
+        except TransformError as error:
+            if error.reason != "no_tf":
+                raise
+            why = "" if self._static_topics else "the bag has no /tf_static; "
+            way = f"a link that does not move can be given with --extrinsics FILE{other_way}"
+            if other_way and target not in self._buffer.frames():
+                way = f"another frame can be chosen with --fixed-frame, {way}"
+            raise TransformError(f"{error}; {why}{way}", error.reason) from error
 
     def _insert(self, topic: str, raw: Raw, static: bool, report: Report) -> None:
         try:
@@ -161,9 +174,9 @@ class BagPoses:
         for topic, _, raw in self._reader.messages(self.topics, begin, start_ns + ROOT_SEARCH_NS):
             self.take(topic, raw, _ignore)
         frames = self._buffer.frames()
-        if camera_frame in frames:
-            return self._checked_root(self._buffer.root_of(camera_frame))
         roots = sorted({self._buffer.root_of(frame) for frame in frames})
+        if camera_frame in frames:
+            return self._checked_root(camera_frame, roots)
         if len(roots) == 1:
             return roots[0]
         raise InputError(
@@ -171,15 +184,29 @@ class BagPoses:
             f"{len(roots)} roots: {roots}; choose with --fixed-frame, and connect it with --extrinsics"
         )
 
-    def _checked_root(self, root: str) -> str:
-        """The root, unless that is a robot whose own pose the bag does not have: its camera would seem to stand."""
-        if self.topics or root.rpartition("/")[2] in WORLD_FRAMES:
+    def _checked_root(self, camera_frame: str, roots: list[str]) -> str:
+        """The camera's root, unless it is a robot or a mount whose own pose is not known: it would seem to stand."""
+        root = self._buffer.root_of(camera_frame)
+        others = [other for other in roots if other != root]
+        moves = not self._buffer.is_fixed(camera_frame) and not any(_stands_still(other) for other in others)
+        if _stands_still(root) or moves:
             return root
+        if not self.topics:
+            raise InputError(
+                f"the bag says where the camera is on {root!r} (/tf_static), but not where that is (/tf); give --poses "
+                f"FILE, --odometry /topic or, for a camera that stood still, --fixed-frame {root}; the bag has "
+                + listing(self._reader)
+            )
+        gap = f": no transform connects it to {' or '.join(map(repr, others[:5]))}" if others else ""
         raise InputError(
-            f"the bag says where the camera is on {root!r} (/tf_static), but not where that is (/tf); give --poses "
-            f"FILE, --odometry /topic or, for a camera that stood still, --fixed-frame {root}; the bag has "
-            + listing(self._reader)
+            f"the bag says where the camera is on {root!r}, but not where that is{gap}; give a link that does not move "
+            f"with --extrinsics FILE, the camera's path with --poses FILE or, for a camera that stood still, "
+            f"--fixed-frame {root}"
         )
+
+
+def _stands_still(frame: str) -> bool:
+    return frame.rpartition("/")[2] in WORLD_FRAMES
 
 
 def _ignore(reason: str, detail: object) -> None:
