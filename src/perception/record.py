@@ -71,7 +71,7 @@ def record(
         progress: called after each frame.
 
     Returns:
-        ``frames`` written and ``dropped`` (reason: count).
+        ``frames`` written, ``dropped`` and ``warnings`` (reason: count), ``details`` (reason: first explanation).
 
     Raises:
         InputError: the folder exists, the recording has no true labels though asked for, or no frame could be used.
@@ -96,7 +96,12 @@ def record(
         if not recorder.frames:
             raise InputError(f"{source.name}: no frame could be mapped ({dict(dropped)})")
         recorder.write_map()
-    return {"frames": recorder.frames, "dropped": dict(source.drops + dropped)}
+    return {
+        "frames": recorder.frames,
+        "dropped": dict(source.drops + dropped),
+        "warnings": dict(source.warnings),
+        "details": dict(source.details),
+    }
 
 
 class _Recorder:

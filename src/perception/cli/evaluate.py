@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perception.cli.arguments import add_config_arguments, add_labels_argument, add_source_arguments, source_options
+from perception.cli.losses import loss_lines
 from perception.config import load_config
 from perception.errors import InputError, PerceptionError
 from perception.evaluation.class_mapping import mapping_notes
@@ -142,12 +143,9 @@ def print_summary(summary: dict[str, Any]) -> None:
     source = summary["source"]
     frames = f"{source['frames']} frame{'s' if source['frames'] != 1 else ''}"
     print(f"{summary['name']}: {frames}, {source['recording_seconds']:.1f} s recorded")
-    for title in ("dropped", "warnings"):
-        for reason, count in source[title].items():
-            detail = source["details"].get(reason)
-            # What broke off is told in the note.
-            if detail != source["note"] or not detail:
-                print(f"  {title.removesuffix('s')}: {count} × {reason}{f' ({detail})' if detail else ''}")
+    # What broke off is told in the note.
+    for line in loss_lines(source["dropped"], source["warnings"], source["details"], source["note"]):
+        print(f"  {line}")
     if source["note"]:
         print(f"  {source['note']}")
     for scalar in summary["scalars"].values():

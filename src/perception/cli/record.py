@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from perception.cli.arguments import add_config_arguments, add_labels_argument, add_source_arguments, source_options
+from perception.cli.losses import loss_lines
 from perception.config import load_config
 
 
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         tqdm(total=source.frame_count, unit="frame", desc=source.name) as bar,
     ):
         result = record(source, arguments.output, config, options, bar.update)
-    for reason, count in result["dropped"].items():
-        print(f"dropped: {count} × {reason}")
+    for line in loss_lines(result["dropped"], result["warnings"], result["details"]):
+        print(line)
     print(f"{result['frames']} frames: {arguments.output}/")
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perception.cli.arguments import add_config_arguments, add_labels_argument, add_source_arguments, source_options
+from perception.cli.losses import loss_lines
 from perception.config import load_config
 
 
@@ -70,8 +71,8 @@ def print_summary(result: dict[str, Any], output: Path) -> None:
     stages = ", ".join(f"{name} {times['p50_ms']:.1f}" for name, times in result["stages"].items())
     voxels = result["voxels"]
     print(f"{result['frames']} frames in {result['processing_seconds']:.1f} s; median ms: {stages}")
-    if result["dropped"]:
-        print("dropped: " + "; ".join(f"{count} × {reason}" for reason, count in result["dropped"].items()))
+    for line in loss_lines(result["dropped"], result["warnings"], result["details"]):
+        print(line)
     print(f"{voxels['occupied']:,} occupied and {voxels['free']:,} free voxels, {result['memory']['map_mb']:.1f} MB")
     print("most frequent: " + ", ".join(f"{name} {count:,}" for name, count in list(voxels["per_class"].items())[:6]))
     if result["truth"]:

@@ -90,7 +90,7 @@ class BagPoses:
                 parent, child, stamp, transform = odometry_from(self._reader.decode(topic, raw))
                 self._add(parent, child, stamp, transform, False)
             except InputError as error:
-                report("bad_transform", f"{topic}: {error}")
+                report("bad_transform", _about(topic, error))
             return
         self._insert(topic, raw, static=False, report=report)
 
@@ -126,7 +126,7 @@ class BagPoses:
         try:
             entries = list(transforms_from(self._reader.decode(topic, raw)))
         except InputError as error:
-            report("bad_transform", f"{topic}: {error}")
+            report("bad_transform", _about(topic, error))
             return
         for parent, child, stamp, transform in entries:
             if child in self._replaced:
@@ -207,6 +207,11 @@ class BagPoses:
 
 def _stands_still(frame: str) -> bool:
     return frame.rpartition("/")[2] in WORLD_FRAMES
+
+
+def _about(topic: str, error: InputError) -> str:
+    """The error with the topic in front, which those of decoding have already."""
+    return str(error) if str(error).startswith(f"{topic}: ") else f"{topic}: {error}"
 
 
 def _ignore(reason: str, detail: object) -> None:
