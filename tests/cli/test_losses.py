@@ -21,10 +21,11 @@ def bag(tmp_path_factory):
     """Three frames, the second one of a camera that no transform mentions, and a transform without sense."""
     path = tmp_path_factory.mktemp("bags") / "loose"
     with BagWriter(path) as writer:
-        for i, frame in enumerate(synthetic_room_frames(3, 80, 60)):
-            plain = replace(frame, labels=None)
-            writer.write_frame(plain if i != 1 else replace(plain, frame_id="loose_camera"), pose=i != 1)
-        writer.write_raw("/tf", "tf2_msgs/msg/TFMessage", frame.stamp_ns, b"no transform")
+        first, second, third = (replace(frame, labels=None) for frame in synthetic_room_frames(3, 80, 60))
+        writer.write_frame(first)
+        writer.write_frame(replace(second, frame_id="loose_camera"), pose=False)
+        writer.write_frame(third)
+        writer.write_raw("/tf", "tf2_msgs/msg/TFMessage", third.stamp_ns, b"no transform")
     return path
 
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -96,6 +98,41 @@ def test_a_damaged_archive_is_one_sentence(cut, tmp_path):
     archive = packed(tmp_path / "a.tar.xz", ("room.sdf", bytes(range(256)) * 8))
     archive.write_bytes(archive.read_bytes()[:cut])
     with pytest.raises(InputError, match="cannot be unpacked"):
+        unpacked(archive, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+SIZE = 512 + 1536
+"""Of one of the packed files of the next test: its header, and its 1500 bytes in whole blocks."""
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[: 2 * SIZE] + bytes(512) + data[2 * SIZE + 512 :], f"damaged at byte {2 * SIZE}"),
+        (lambda data: data[: 2 * SIZE] + bytes(1024) + data[2 * SIZE + 1024 :], f"damaged at byte {2 * SIZE}"),
+        (lambda data: data[: 2 * SIZE] + b"x" + data[2 * SIZE + 1 :], f"damaged at byte {2 * SIZE}"),
+        (lambda data: data[: 2 * SIZE + 150] + b"9" + data[2 * SIZE + 151 :], f"damaged at byte {2 * SIZE}"),
+        (lambda data: data[: 5 * SIZE + 1024] + b"behind the end", f"damaged at byte {5 * SIZE}"),
+        (lambda data: data[: 3 * SIZE], f"ends at byte {3 * SIZE}, without the mark"),
+        (lambda data: data[: 3 * SIZE + 300], f"damaged at byte {3 * SIZE}"),
+        (lambda data: data[: 3 * SIZE + 700], "unexpected end of data"),
+        (lambda data: data[: 5 * SIZE + 511], "without the mark"),
+        (lambda data: data + bytes(5 << 20), "at most 4194304 bytes of padding"),
+        (lambda data: data[: 5 * SIZE + 512], ""),
+        (lambda data: data + bytes(1 << 20), ""),
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress, bz2.compress])
+def test_a_part_of_a_scene_is_never_taken_for_the_whole(damage, message, pack, tmp_path):
+    files = {f"{number}.bin": bytes([number + 1]) * 1500 for number in range(5)}
+    archive = packed(tmp_path / "a.tar", *files.items(), mode="w")
+    archive.write_bytes(pack(damage(archive.read_bytes())))
+    if not message:
+        folder = unpacked(archive, tmp_path / "cache")
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+        return
+    with pytest.raises(InputError, match=f"cannot be unpacked .*{message}"):
         unpacked(archive, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -12,10 +12,13 @@ import shutil
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from perception.errors import InputError
+from perception.simulation import xz_reader
+from perception.simulation.xz_reader import XzReader
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.xz", ".tar.gz", ".tgz", ".tar.bz2")
 MAX_MEMBERS = 20_000
@@ -27,11 +30,17 @@ MAX_HEADER_BYTES = 1 << 20
 """Of what describes a member: its name, its attributes, its holes."""
 _USUAL_HEADER_BYTES = 4096
 """With which every member adds to what headers may take of an archive in all."""
+MAX_PADDING = 4 << 20
+"""Of zeros behind the last file: an archive is filled up to whole records, by default of 10 kB."""
 _READS_AT_END = 8
 """Which find nothing more: of a whole archive there are one or two."""
 _SHOWN = 100
 """Characters of a name from an archive in a message."""
-_OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_READERS: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    xz_reader.MAGIC: XzReader,
+}
 # What the readers of archives raise on damaged ones, found out by trying.
 _DAMAGE = (
     *(tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError),
@@ -101,13 +110,36 @@ class _Budget:
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file, self._path, self._left, self._read_at_end = file, path, MAX_HEADER_BYTES, 0
+        self._position = self._content_end = 0
 
     def add(self, count: int) -> None:
         """Allow a member's data, and the header of the next."""
         self._left = min(self._left, MAX_HEADER_BYTES) + count + _USUAL_HEADER_BYTES
 
-    def read(self, size: int) -> bytes:
+    def check_end(self, offset: int) -> None:
+        """Raise ReadError unless zeros follow there, as behind the last file of every whole archive.
+
+        A tar file's reader takes whatever is no header for the end.
+        """
+        while self._position <= offset + MAX_PADDING and self._read(1 << 16):
+            pass
+        if self._content_end > offset:
+            raise tarfile.ReadError(f"damaged at byte {offset}: neither a file nor the end of the archive is there")
+        if self._position < offset + tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(f"it ends at byte {self._position}, without the mark of an archive's end")
+        if self._position > offset + MAX_PADDING:
+            raise tarfile.ReadError(f"expected at most {MAX_PADDING} bytes of padding, got more")
+
+    def _read(self, size: int) -> bytes:
         data = self._file.read(size)
+        content = len(data.rstrip(b"\0"))
+        if content:
+            self._content_end = self._position + content
+        self._position += len(data)
+        return data
+
+    def read(self, size: int) -> bytes:
+        data = self._read(size)
         self._left -= len(data)
         self._read_at_end += not data
         # A tar file's reader would go on for as long as a member claims to be.
@@ -121,14 +153,15 @@ class _Budget:
 
 
 def _unpack(path: Path, folder: Path, max_bytes: int) -> None:
-    with path.open("rb") as packed:
-        start = packed.read(8)
-    opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), open)
-    # As a stream: what is refused is not even decompressed.
-    with opener(path, "rb") as file:
-        budget: Any = _Budget(file, path)
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        packed = next((reader(file) for magic, reader in _READERS.items() if start.startswith(magic)), file)
+        budget: Any = _Budget(packed, path)
+        # As a stream: what is refused is not even decompressed.
         with tarfile.open(fileobj=budget, mode="r|") as archive:
             _unpack_members(archive, budget, path, folder, max_bytes)
+            budget.check_end(archive.offset)
 
 
 def _unpack_members(archive: Any, budget: _Budget, path: Path, folder: Path, max_bytes: int) -> None:
