@@ -59,3 +59,16 @@ def test_other_classes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     files = [str(tmp_path / name) for name in ("a.ot", "b.ot")]
     assert main(["merge", *files, "--output", str(tmp_path / "c.ot")]) == 1
     assert "expected the classes of" in capsys.readouterr().err
+
+
+def test_a_bt_is_added_to_a_map_with_labels_which_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_map(tmp_path / "a.ot", (1.05, 0.05, 0.05), 1, frame_id="map")
+    write_map(tmp_path / "b.ot", (1.05, 0.05, 0.05)).write_binary(tmp_path / "b.bt")
+    files = [str(tmp_path / name) for name in ("b.bt", "a.ot")]
+    assert main(["merge", *files, "--transform", "1=0,1,0,0", "--output", str(tmp_path / "c.ot")]) == 0
+    merged = SemanticOcTree.read(tmp_path / "c.ot")
+    points = np.array([[1.05, 0.05, 0.05], [1.05, 1.05, 0.05], [0.95, 1.05, 0.05]])
+    assert merged.log_odds(points) == pytest.approx([np.log(7 / 3), np.log(97 / 3), np.log(12 / 88)])
+    assert merged.label_of(points).tolist() == [1, -1, -1]
+    assert merged.metadata["label_set"]["name"] == "two" and merged.metadata["frame_id"] == "map"
+    assert "b.bt knows free and occupied only" in capsys.readouterr().out

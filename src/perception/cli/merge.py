@@ -15,10 +15,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         "merge",
         help="add maps of several robots or recordings together",
-        description="Add map files (.ot) together: log-odds and label scores add within their bounds, as if all scans "
-        "had been mapped in one run.",
+        description="Add map files together: log-odds and label scores add within their bounds, as if all scans had "
+        "been mapped in one run. A .bt knows free and occupied alone: its voxels count with the lowest and the highest "
+        "log-odds, and have no labels.",
     )
-    parser.add_argument("map", nargs="+", type=Path, help="map files of one resolution and of the same classes")
+    parser.add_argument(
+        "map", nargs="+", type=Path, help="map files (.ot, .bt) of one resolution and of the same classes"
+    )
     parser.add_argument("--output", required=True, type=Path, help="the merged map: .ot, or .bt for occupancy alone")
     parser.add_argument(
         "--transform",
@@ -32,33 +35,48 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, add, write."""
-    from perception.labels import LabelSet
-    from perception.mapping import SemanticOcTree, merge_maps
+    from perception.mapping import merge_maps
+    from perception.mapping.merging import read_maps
+    from perception.mapping.octomap_io import is_binary_file
 
     if arguments.output.suffix not in (".ot", ".bt"):
         raise InputError(f"--output: expected a file that ends in .ot or .bt, got {arguments.output}")
     transforms = parse_transforms(arguments.transform, len(arguments.map))
-    maps = [SemanticOcTree.read(path) for path in arguments.map]
-    described = [tree.metadata.get("label_set") for tree in maps]
-    for path, other in zip(arguments.map[1:], described[1:], strict=True):
-        if _names(other) != _names(described[0]):
-            raise InputError(f"{path}: expected the classes of {arguments.map[0]}, got others")
+    maps = read_maps(arguments.map)
+    label_set = _label_set(arguments.map, maps)
     frames = {str(tree.metadata.get("frame_id") or "map") for tree in maps}
     if len(frames) > 1 and not arguments.transform:
         raise InputError(f"merge: expected maps of one frame or --transform, got frames {sorted(frames)}")
     merged = merge_maps(maps, transforms)
+    bounded = [str(path) for path in arguments.map if is_binary_file(path)]
     if arguments.output.suffix == ".bt":
         merged.write_binary(arguments.output)
     else:
-        label_set = LabelSet.from_dict(described[0], str(arguments.map[0])) if described[0] else None
         about = {name: value for name, value in merged.metadata.items() if name != "label_set"}
         merged.write(arguments.output, label_set, about)
+    for path in bounded:
+        print(f"{path} knows free and occupied only: its voxels count with the lowest and the highest log-odds")
     print(f"{len(maps)} maps, {merged.known_voxels():,} known voxels: {arguments.output}")
     return 0
 
 
+def _label_set(paths: list[Path], maps: list[Any]) -> Any:
+    """The classes of all maps that have any; None where none says what they are."""
+    from perception.labels import LabelSet
+
+    sets = []
+    for path, tree in zip(paths, maps, strict=True):
+        if tree.num_classes:
+            data = tree.metadata.get("label_set")
+            label_set = None if data is None else LabelSet.from_dict(data, f"label set in {path}")
+            sets.append((path, label_set))
+            if _names(label_set) != _names(sets[0][1]):
+                raise InputError(f"{path}: expected the classes of {sets[0][0]}, got others")
+    return sets[0][1] if sets else None
+
+
 def _names(label_set: Any) -> Any:
-    return None if label_set is None else [(entry["id"], entry["name"]) for entry in label_set["classes"]]
+    return None if label_set is None else [(entry.id, entry.name) for entry in label_set.classes]
 
 
 def parse_transforms(texts: list[str], count: int) -> list[Any]:

@@ -2,20 +2,24 @@
 """Maps of several robots or recordings become one: log-odds and label scores add, within their bounds.
 
 Both are sums of independent evidence: maps in which nothing was clamped merge into what mapping all scans in one run
-gives (up to the rounding of the sums). Source of the addition: Hornung et al., OctoMap, 2013, equation 2, and
-:mod:`perception.mapping.fusion`.
+gives (up to the rounding of the sums). A .bt says of a voxel that it is free or occupied and no more. OctoMap gives it
+the lowest or highest log-odds when it reads it, and so these add: a few scans of another map do not outweigh them.
+
+Source of the addition: Hornung et al., OctoMap, 2013, equation 2, and :mod:`perception.mapping.fusion`; of what a .bt
+means: OctoMap, OccupancyOcTreeBase::readBinaryNode.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perception.errors import InputError
 from perception.geometry import Transform
-from perception.mapping import inputs
+from perception.mapping import inputs, map_files, octomap_io
 from perception.mapping.fusion import NO_LABEL
 from perception.mapping.keys import KEY_END, KEY_ORIGIN, TREE_DEPTH
 from perception.mapping.loading import load_evidence, load_leaves
@@ -48,6 +52,22 @@ class _Voxels:
         return _Voxels(keys, self.log_odds[rows], self.lines[rows], self.ids, self.scores)
 
 
+def read_maps(paths: Sequence[str | Path]) -> list[SemanticOcTree]:
+    """Map files that are to be merged: voxels of a .bt get the bounds that the merged map will have.
+
+    Raises:
+        InputError: a file is absent or damaged.
+    """
+    full = {index: SemanticOcTree.read(path) for index, path in enumerate(paths) if not octomap_io.is_binary_file(path)}
+    options = {"sensor_model": leader(list(full.values())).sensor_model} if full else {}
+    return [full[index] if index in full else SemanticOcTree.read(path, **options) for index, path in enumerate(paths)]
+
+
+def leader(maps: Sequence[SemanticOcTree]) -> SemanticOcTree:
+    """The map whose sensor model, classes and metadata a merged one has: the first with classes, else the first."""
+    return next((tree for tree in maps if tree.num_classes), maps[0])
+
+
 def merge_maps(maps: Sequence[SemanticOcTree], transforms: Sequence[Transform | None] = ()) -> SemanticOcTree:
     """Add maps together.
 
@@ -55,8 +75,8 @@ def merge_maps(maps: Sequence[SemanticOcTree], transforms: Sequence[Transform | 
     sampled at the centers of the new voxels (the nearest voxel counts).
 
     Args:
-        maps: of one resolution and of the same classes; they stay as they are. Sensor model, bounds and metadata of the
-            result are the first one's.
+        maps: of one resolution and of the same classes, or of none (geometry alone); they stay as they are. Sensor
+            model, bounds and metadata of the result are those of :func:`leader`.
         transforms: ``merged_T_map`` of each map, None where it stays in place; may be shorter than ``maps``.
 
     Returns:
@@ -68,16 +88,16 @@ def merge_maps(maps: Sequence[SemanticOcTree], transforms: Sequence[Transform | 
     """
     if not maps or len(transforms) > len(maps):
         raise InputError(f"merge: expected maps and at most as many transforms, got {len(maps)} and {len(transforms)}")
-    first = maps[0]
-    for other in maps[1:]:
+    first = leader(maps)
+    for other in maps:
         for name in ("resolution", "num_classes"):
-            if getattr(other, name) != getattr(first, name):
+            if getattr(other, name) != getattr(first, name) and (other.num_classes or name != "num_classes"):
                 raise InputError(
                     f"merge: expected maps of one {name}, got {getattr(first, name)} and {getattr(other, name)}"
                 )
     moves = [*transforms, *[None] * (len(maps) - len(transforms))]
     snapshots = [tree._snapshot(evidence=True) for tree in maps]
-    options = dict(snapshots[0].options)
+    options = map_files.options_of(first, first._decay_s)
     options["sensor_model"] = first.sensor_model
     options["decay_s"] = first._decay_s[: first.num_classes] if first.num_classes else None
     merged = SemanticOcTree(**options)

@@ -137,6 +137,15 @@ def is_binary(data: bytes) -> bool:
     return data.startswith(BINARY_MAGIC)
 
 
+def is_binary_file(path: str | Path) -> bool:
+    """The same of a file; False where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return is_binary(file.read(len(BINARY_MAGIC)))
+    except OSError:
+        return False
+
+
 def parse_binary(data: bytes) -> tuple[BinaryMap, float]:
     """The bricks and the resolution of a .bt, from the bytes of the file.
 
