@@ -30,8 +30,10 @@ test-with:
 warmup-with:
 	@"$(ENV)" -m perception warmup
 
+# Messages over DDS get lost where processes wait for the processor: what failed is shown, and tried once more.
+PYTEST_ROS = "$(ENV)" -m pytest -o cache_dir=.pytest_cache/ros tests/ros tests/launch
 pytest-ros:
-	@"$(ENV)" -m pytest tests/ros tests/launch
+	@$(PYTEST_ROS) || $(PYTEST_ROS) --last-failed --last-failed-no-failures=none
 
 pytest-training:
 	@nice "$(ENV)" -m pytest tests/training
