@@ -14,10 +14,11 @@ from perception.cli.main import main
 from perception.config import PerceptionConfig
 from perception.labels import LabelSet
 from perception.mapping import SemanticOcTree
+from perception.record import RecordOptions, record
 from perception.replay import Replay
 from perception.simulation.boxes import synthetic_room_frames
 from perception.sources import bag_messages, bags, open_source
-from perception.sources.bag_writer import BagLayout, write_bag
+from perception.sources.bag_writer import BagLayout, BagWriter, write_bag
 
 OUTPUTS = {
     "map.ot", "map.bt", "costmap.yaml", "costmap.pgm", "costmap_path.png", "octree_top.png", "octree_angle.png",
@@ -195,6 +196,42 @@ def test_images_that_nobody_looks_at_are_not_decoded(jpeg_bag, tmp_path, monkeyp
     assert len(decoded) == 4
     assert result["frames"] == 4 and result["voxels"] == plain["voxels"]
     assert not result["dropped"] and not result["warnings"]
+
+
+@pytest.fixture(scope="module")
+def bag_with_a_bad_picture(tmp_path_factory):
+    """Three frames, the second one's JPEG with zeros in place of its content; its header and its end are good."""
+    path = tmp_path_factory.mktemp("bags") / "bad_picture"
+    with BagWriter(path, BagLayout(color="jpeg")) as bag:
+        write, pictures = bag.write_compressed, []
+
+        def damaging(topic, stamp_ns, frame_id, format, data):
+            pictures.append(topic)
+            if len(pictures) == 2:
+                scan = data.index(b"\xff\xda") + 2
+                data = data[:scan] + b"\x00\x0c" + bytes(10) + b"\xff\xd9"
+            write(topic, stamp_ns, frame_id, format, data)
+
+        bag.write_compressed = damaging
+        for frame in synthetic_room_frames(3, 160, 120):
+            bag.write_frame(frame)
+    assert len(pictures) == 3
+    return path
+
+
+def test_a_damaged_color_image_costs_its_frame_wherever_it_is_looked_at(bag_with_a_bad_picture, tmp_path):
+    def looked_at(result):
+        assert result.frame.color.shape == (120, 160, 3)
+
+    blind = _run(bag_with_a_bad_picture, tmp_path / "a", "none")
+    assert blind["frames"] == 3 and not blind["dropped"]
+    for name, labels, observe in (("b", "none", looked_at), ("c", "truth", None)):
+        seen = _run(bag_with_a_bad_picture, tmp_path / name, labels, observe)
+        assert seen["frames"] == 2 and seen["dropped"] == {"bad_color": 1}
+        assert "damaged" in seen["details"]["bad_color"]
+    with open_source(bag_with_a_bad_picture) as source:
+        recorded = record(source, tmp_path / "d", options=RecordOptions(labels="none"))
+    assert recorded["frames"] == 2 and recorded["dropped"] == {"bad_color": 1}
 
 
 @pytest.mark.parametrize("fails", [False, True])

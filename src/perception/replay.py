@@ -65,7 +65,8 @@ class Replay:
         Args:
             progress: called after each frame.
             observe: called with what came of each frame that was mapped; without it, and without labels, color and
-                label images are not decoded, as nobody looks at them.
+                label images of a bag are not decoded, as nobody looks at them: a color image that is damaged inside
+                then does not drop its frame.
 
         Returns:
             What ``result.json`` holds.
