@@ -61,29 +61,6 @@ def _axis(origin, origin_key, direction, resolution):
 
 
 @inlined
-def ray_end(origin, key, resolution, range_limit, max_range):
-    """End of the ray to a voxel, cut at the longest range.
-
-    Returns:
-        x, y, z float32 of the end, whether the ray was cut.
-    """
-    x = np.float32(key_coordinate(key >> 32, resolution))
-    y = np.float32(key_coordinate((key >> 16) & 0xFFFF, resolution))
-    z = np.float32(key_coordinate(key & 0xFFFF, resolution))
-    dx, dy, dz = x - origin[0], y - origin[1], z - origin[2]
-    squared = dx * dx + dy * dy + dz * dz
-    if squared <= range_limit:
-        return x, y, z, False
-    norm = np.float32(np.sqrt(np.float64(squared)))
-    return (
-        origin[0] + dx / norm * max_range,
-        origin[1] + dy / norm * max_range,
-        origin[2] + dz / norm * max_range,
-        True,
-    )
-
-
-@inlined
 def _border_distance(coordinate, key, resolution):
     """Distance of a coordinate to the nearest border of its voxel, in voxels; negative outside."""
     return 0.5 - abs(np.float64(coordinate) - key_coordinate(key, resolution)) / resolution
@@ -148,27 +125,49 @@ def walk_exact(cells, touched, sparse, origin, origin_key, end_key, length, dire
 
 
 @inlined
+def _ray_to(origin, key, rule):
+    """The ray to a voxel.
+
+    Returns:
+        its end as (x, y, z) float32, keys of the voxel it ends in (negative ones outside the map), direction, length,
+        whether it was cut at the longest range. A ray without length has no direction either.
+    """
+    resolution, range_limit, max_range = rule
+    kx, ky, kz = key >> 32, (key >> 16) & 0xFFFF, key & 0xFFFF
+    x = np.float32(key_coordinate(kx, resolution))
+    y = np.float32(key_coordinate(ky, resolution))
+    z = np.float32(key_coordinate(kz, resolution))
+    dx, dy, dz = x - origin[0], y - origin[1], z - origin[2]
+    squared = dx * dx + dy * dy + dz * dz
+    cut = squared > range_limit
+    if cut:
+        norm = np.float32(np.sqrt(np.float64(squared)))
+        x = origin[0] + dx / norm * max_range
+        y = origin[1] + dy / norm * max_range
+        z = origin[2] + dz / norm * max_range
+        inverse = 1.0 / resolution
+        kx, ky, kz = coordinate_key(x, inverse), coordinate_key(y, inverse), coordinate_key(z, inverse)
+        dx, dy, dz = x - origin[0], y - origin[1], z - origin[2]
+        squared = dx * dx + dy * dy + dz * dz
+    length = np.float32(np.sqrt(np.float64(squared)))
+    return (x, y, z), (kx, ky, kz), (dx / length, dy / length, dz / length), length, cut
+
+
+@inlined
 def _find_rays(cells, origin, origin_key, ends, rule, window, batch):
     """Directions of the rays to the end voxels, and how many voxels each marks; how many rays have any."""
-    resolution, range_limit, max_range = rule
-    inverse = 1.0 / resolution
     found = 0
     for i in range(len(ends)):
-        x, y, z, cut = ray_end(origin, ends[i], resolution, range_limit, max_range)
-        kx, ky, kz = ends[i] >> 32, (ends[i] >> 16) & 0xFFFF, ends[i] & 0xFFFF
-        if cut:
-            kx, ky, kz = coordinate_key(x, inverse), coordinate_key(y, inverse), coordinate_key(z, inverse)
-            if kx < 0 or ky < 0 or kz < 0:
-                continue
+        end, end_key, direction, length, cut = _ray_to(origin, ends[i], rule)
+        kx, ky, kz = end_key
+        if kx < 0 or ky < 0 or kz < 0:
+            continue
         left = abs(kx - origin_key[0]) + abs(ky - origin_key[1]) + abs(kz - origin_key[2])
         if left == 0:
             continue
-        dx, dy, dz = x - origin[0], y - origin[1], z - origin[2]
-        length = np.float32(np.sqrt(np.float64(dx * dx + dy * dy + dz * dz)))
-        direction = (dx / length, dy / length, dz / length)
-        if cut and _near_border((x, y, z), (kx, ky, kz), length, resolution):
-            length, end_key = np.float64(length), (kx, ky, kz)
-            walk_exact(cells, cells, False, origin, origin_key, end_key, length, direction, resolution, window)
+        if cut and _near_border(end, end_key, length, rule[0]):
+            length = np.float64(length)
+            walk_exact(cells, cells, False, origin, origin_key, end_key, length, direction, rule[0], window)
             continue
         batch.directions[0, found], batch.directions[1, found], batch.directions[2, found] = direction
         batch.lengths[found] = left
@@ -267,16 +266,10 @@ def walk_clipped(cells, touched, origin, origin_key, ends, rule, window):
 
     `touched`, (bricks of the window,) uint8, is set to 1 where rays pass; the rest is as in walk_rays.
     """
-    resolution, range_limit, max_range = rule
     for i in range(len(ends)):
-        x, y, z, cut = ray_end(origin, ends[i], resolution, range_limit, max_range)
-        kx, ky, kz = ends[i] >> 32, (ends[i] >> 16) & 0xFFFF, ends[i] & 0xFFFF
-        if cut:
-            inverse = 1.0 / resolution
-            kx, ky, kz = coordinate_key(x, inverse), coordinate_key(y, inverse), coordinate_key(z, inverse)
+        _, end_key, direction, length, _ = _ray_to(origin, ends[i], rule)
+        kx, ky, kz = end_key
         if kx < 0 or ky < 0 or kz < 0 or (kx == origin_key[0] and ky == origin_key[1] and kz == origin_key[2]):
             continue
-        dx, dy, dz = x - origin[0], y - origin[1], z - origin[2]
-        length = np.float32(np.sqrt(np.float64(dx * dx + dy * dy + dz * dz)))
-        direction, end_key = (dx / length, dy / length, dz / length), (kx, ky, kz)
-        walk_exact(cells, touched, True, origin, origin_key, end_key, np.float64(length), direction, resolution, window)
+        length = np.float64(length)
+        walk_exact(cells, touched, True, origin, origin_key, end_key, length, direction, rule[0], window)
