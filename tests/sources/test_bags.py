@@ -263,6 +263,13 @@ def test_start_duration_and_every_choose_part_of_the_bag(tmp_path):
         assert len(list(source)) == 20
 
 
+def test_a_start_behind_the_end_of_the_bag_names_its_length(tmp_path):
+    write_bag(tmp_path / "bag", frames(30))
+    with pytest.raises(InputError, match=r"start: expected at most the 2\.9 s of the bag, got 3"):
+        read(tmp_path / "bag", start_s=3)
+    assert len(read(tmp_path / "bag", start_s=2.9)[0]) == 1
+
+
 def test_a_bag_can_be_read_twice(tmp_path):
     write_bag(tmp_path / "bag", frames(3))
     with open_source(tmp_path / "bag") as source:

@@ -61,6 +61,9 @@ class BagSource(Source):
         try:
             self.topics = choose_topics(self._reader, options.topics)
             start, stop = options.window_ns(self._reader.start_ns)
+            if start > self._reader.end_ns:
+                seconds = (self._reader.end_ns - self._reader.start_ns) / 1e9
+                raise InputError(f"start: expected at most the {seconds:.1f} s of the bag, got {options.start_s}")
             self._start_ns, self._stop_ns = start, stop
             infos = (self.topics.camera_info, self.topics.depth_camera_info)
             self._first_cameras = self._reader.first([topic for topic in infos if topic])
