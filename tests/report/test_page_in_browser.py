@@ -125,6 +125,46 @@ def test_pointing_at_a_voxel_shows_its_class_and_place(page):
     page.wait_for("document.querySelector('[data-part=\"label\"]').hidden")
 
 
+def test_every_label_is_that_of_the_voxel_whose_place_is_told(page):
+    # From far away, where the half pixel by which faces grow is a good part of a voxel.
+    script = """(() => { const { view, canvas } = document.querySelector('.octree').panel, found = [];
+        view.zoom(8);
+        for (let i = 0; i < 70; i++) {
+            const x = 0.44 + 0.012 * (i % 10), y = 0.42 + 0.02 * Math.floor(i / 10);
+            const one = view.pick(canvas.clientWidth * x, canvas.clientHeight * y);
+            if (one) found.push([view.map.palette[one.palette].name, one.position]);
+        }
+        return found; })()"""
+    found, tree = page.evaluate(script), room_map()
+    assert len(found) > 20
+    places = np.array([place for _, place in found])
+    names = [LABELS.name_of(int(label)) for label in tree.label_of(places)]
+    assert [name for name, _ in found] == names
+    assert (tree.log_odds(places) >= 0).all()
+
+
+def test_slice_from_the_floor_upward_leaves_the_floor_away(page):
+    pick_class(page, "floor")
+    without_floor = page.picture(CANVAS)
+    page.click('[data-part="all"]')
+    page.evaluate("document.querySelector('[data-part=\"low\"]').focus()")
+    page.press("Home")
+    page.press("ArrowRight")
+    assert page.evaluate("document.querySelector('[data-part=\"from\"]').textContent") == "0.00 m"
+    assert alike(page.picture(CANVAS), without_floor)
+
+
+def test_on_paper_the_page_is_light_unfolded_and_as_it_was_afterwards(page):
+    state = "[document.documentElement.dataset.theme, document.querySelectorAll('details[open]').length]"
+    page.click("button.theme")
+    assert page.evaluate(state) == ["dark", 0]
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    theme, unfolded = page.evaluate(state)
+    assert theme == "light" and unfolded > 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(state) == ["dark", 0]
+
+
 def test_hostile_class_name_is_shown_as_text(page):
     page.move(*middle_of(page, LABELS.colors[2]))
     page.wait_for("!document.querySelector('[data-part=\"label\"]').hidden")

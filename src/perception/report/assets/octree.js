@@ -196,8 +196,10 @@ class OctreeCanvas {
     gl.uniform3fv(places.eye, this.eye);
     gl.uniform1f(places.size, map.size);
     gl.uniform1f(places.pixelAngle, FIELD_OF_VIEW / this.canvas.height);
-    gl.uniform2f(places.slice, this.slice[0] - rim, this.slice[1] + rim);
-    gl.uniform1i(places.cut, this.slice[0] > map.heights[0] + rim || this.slice[1] < map.heights[1] - rim ? 1 : 0);
+    // What only touches the slice is not in it.
+    const below = this.slice[0] > map.heights[0] + rim, above = this.slice[1] < map.heights[1] - rim;
+    gl.uniform2f(places.slice, below ? this.slice[0] + rim : -1e9, above ? this.slice[1] - rim : 1e9);
+    gl.uniform1i(places.cut, below || above ? 1 : 0);
     if (places.byHeight) gl.uniform1i(places.byHeight, this.byHeight ? 1 : 0);
     if (places.heights) gl.uniform2fv(places.heights, map.color_heights);
     gl.uniform1i(places.palette, 0);

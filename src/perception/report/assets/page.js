@@ -98,5 +98,18 @@ for (const head of document.querySelectorAll("th[aria-sort]")) {
   head.addEventListener("click", () => sortTable(head));
   head.addEventListener("keydown", (event) => { if (event.key === "Enter") sortTable(head); });
 }
+// Paper is white, and nobody unfolds what is printed on it.
+let before = null;
+addEventListener("beforeprint", () => {
+  before = { theme: document.documentElement.dataset.theme, folded: [...document.querySelectorAll("details:not([open])")] };
+  before.folded.forEach((part) => { part.open = true; });
+  setTheme("light");
+});
+addEventListener("afterprint", () => {
+  if (!before) return;
+  before.folded.forEach((part) => { part.open = false; });
+  setTheme(before.theme);
+  before = null;
+});
 document.querySelectorAll(".chart").forEach(connectChart);
 document.querySelectorAll(".costmap").forEach(connectCostmap);

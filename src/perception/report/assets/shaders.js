@@ -20,10 +20,12 @@ uniform vec2 heights;
 uniform highp sampler2D palette, scale;
 out vec3 voxel;
 out float height;
+centroid out float level;
 flat out vec3 color;
 flat out vec3 normal;
 flat out float shade;
 flat out uint labelIndex;
+flat out vec3 first, last;
 
 void main() {
   vec4 entry = texelFetch(palette, ivec2(int(label & 255u), int(label >> 8)), 0);
@@ -32,6 +34,9 @@ void main() {
   // A face grows by half a pixel: neighbors of other sizes would else let the background shine through.
   float away = distance(eye, origin + size * low);
   vec2 plane = corner * vec2(extentU, extentV) + (corner - 0.5) * min(away * pixelAngle / size, 0.5);
+  vec2 reach = vec2(extentU, extentV) - 1.0;
+  first = low;
+  last = low + (axis == 0 ? vec3(0.0, reach) : (axis == 1 ? vec3(reach.x, 0.0, reach.y) : vec3(reach, 0.0)));
   if (axis == 0) { voxel = low + vec3(side, plane); normal = vec3(2.0 * side - 1.0, 0.0, 0.0); }
   else if (axis == 1) { voxel = low + vec3(plane.x, side, plane.y); normal = vec3(0.0, 2.0 * side - 1.0, 0.0); }
   else { voxel = low + vec3(plane, side); normal = vec3(0.0, 0.0, 2.0 * side - 1.0); }
@@ -43,6 +48,8 @@ void main() {
   if (!front) shade *= 0.55;
   labelIndex = label;
   height = position.z;
+  // For slices: what lies flat on their lower end belongs to the voxel below, and no face has grown.
+  level = origin.z + size * (low.z + (axis == 2 ? 0.5 : corner.y * float(extentV)));
   gl_Position = clip_T_map * vec4(position, 1.0);
   if (!front) gl_Position.z += 2e-5 * gl_Position.w;
   if (entry.a < 0.5 || (!front && !cut)) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
@@ -52,6 +59,7 @@ const FACE_COLOR = `#version 300 es
 precision highp float;
 in vec3 voxel;
 in float height;
+centroid in float level;
 flat in vec3 color;
 flat in vec3 normal;
 flat in float shade;
@@ -61,7 +69,7 @@ uniform highp sampler2D scale;
 out vec4 result;
 
 void main() {
-  if (height < slice.x || height > slice.y) discard;
+  if (level < slice.x || level > slice.y) discard;
   vec2 plane = abs(normal.x) > 0.5 ? voxel.yz : (abs(normal.y) > 0.5 ? voxel.xz : voxel.xy);
   vec2 width = fwidth(plane);
   vec2 edge = abs(fract(plane - 0.5) - 0.5) / max(width, vec2(1e-6));
@@ -75,15 +83,16 @@ const FACE_PICK = `#version 300 es
 precision highp float;
 precision highp int;
 in vec3 voxel;
-in float height;
-flat in vec3 normal;
+centroid in float level;
+flat in vec3 normal, first, last;
 flat in uint labelIndex;
 uniform vec2 slice;
 out uvec4 result;
 
 void main() {
-  if (height < slice.x || height > slice.y) discard;
-  result = uvec4(uvec3(max(floor(voxel - 0.5 * normal), 0.0)), labelIndex + 1u);
+  if (level < slice.x || level > slice.y) discard;
+  // The half pixel by which a face has grown is no voxel of its own.
+  result = uvec4(uvec3(clamp(floor(voxel - 0.5 * normal), first, last)), labelIndex + 1u);
 }`;
 
 const PATH_VERTEX = `#version 300 es
