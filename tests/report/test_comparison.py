@@ -51,6 +51,26 @@ def test_the_best_run_of_each_recording_is_marked(tmp_path):
     assert "best of each recording" in page
 
 
+def test_what_looks_the_same_is_as_good(tmp_path):
+    known = {"title": "Occupied voxels, F1", "better": "higher", "unit": ""}
+    runs = [
+        write_run(tmp_path / name, 0.5, name, scalars={"map.occupancy.f1": {**known, "value": value}})
+        for name, value in (("a", 0.77901), ("b", 0.77902), ("c", 0.5))
+    ]
+    page = summary_table(load_runs(runs))
+    assert re.findall(r'<td class="best" data-value="([^"]+)"', page) == ["0.77901", "0.77902"]
+    assert "best" not in re.findall(r'<td class="(\w+)"', summary_table(load_runs(runs[:2])))
+
+
+def test_a_number_that_a_run_lacks_is_not_there_for_a_reason(tmp_path):
+    known = {"map.occupancy.f1": {"value": 0.5, "title": "F1", "better": "higher", "unit": ""}}
+    runs = [
+        write_run(tmp_path / "a", 0.5, "a", scalars=known),
+        write_run(tmp_path / "b", 0.5, "b", scalars={}, not_scored=["map: no true voxels", "costmap: none either"]),
+    ]
+    assert '<td class="none" title="map: no true voxels" data-value="">n/a</td>' in summary_table(load_runs(runs))
+
+
 def scalars(**values):
     return {name.replace("__", "."): {"value": value} for name, value in values.items()}
 
@@ -68,7 +88,8 @@ def test_means_are_over_the_recordings_that_every_variant_has_the_number_for(tmp
     assert found["map.semantic.mean_iou", "second"] == (pytest.approx(0.55), 2)
     assert found["memory.map_mb", "first"] == (2.0, 3)
     page = means_table(loaded)
-    assert "Mean IoU of voxels (2)" in page and '<td class="best" data-value="0.55' in page
+    assert ">mIoU, voxels (2)<" in page and 'title="Mean IoU of voxels"' in page
+    assert '<td class="best" data-value="0.55' in page
     assert means_table(load_runs(runs[:2])) == ""
 
 

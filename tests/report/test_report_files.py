@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import itertools
 import json
 import re
 import zlib
@@ -121,8 +122,35 @@ def test_objects_are_shown_with_how_many_they_are(tmp_path):
     assert "finder · 2 true objects in 12 images · Pascal VOC mAP (IoU 0.5) 0.500" in content
     objects = content[content.index("<h2>Objects</h2>") :]
     objects = objects[: objects.index("</section>")]
-    assert objects.count(">0.250</td>") == 10 and objects.count(">–</td>") == 2
+    assert objects.count(">0.250</td>") == 10
+    assert objects.count(' title="no true object of that size" data-value="">n/a</td>') == 2
     assert HOSTILE not in objects
+
+
+def test_head_of_the_page_leads_to_the_parts_that_it_has(tmp_path):
+    run = write_run(tmp_path / "a")
+    (run / "costmap.yaml").unlink()
+    page = write_report([run], tmp_path / "r.html")[0].read_text(encoding="utf-8")
+    links = re.findall(r'<a href="#([^"]+)">', page)
+    assert links == ["octree", "classes-0", "frames-0", "curves-0", "details-0"]
+    assert all(page.count(f' id="{link}"') == 1 for link in links)
+
+
+def test_worst_frames_say_when_they_were(tmp_path):
+    page = write_report([write_run(tmp_path / "a")], tmp_path / "r.html")[0].read_text(encoding="utf-8")
+    assert "<b>Frame 7</b> pixel accuracy 0.400 · mean IoU 0.300 · 7.00 s after the first" in page
+
+
+def test_markdown_says_where_there_is_no_interval(tmp_path):
+    known = {"map.occupancy.f1": {"value": 0.5, "title": "F1", "better": "higher", "unit": ""}}
+    runs = []
+    for name, source in itertools.product("ab", "xyz"):
+        scalars = known if name == "a" or source == "y" else {}
+        runs.append(write_run(tmp_path / f"{name}{source}", 0.5, name, source, scalars=scalars))
+    write_report(runs, tmp_path / "r.html")
+    lines = (tmp_path / "r.md").read_text(encoding="utf-8").splitlines()
+    assert "| F1 | 0.5 | 0.5 | 0.5 | n/a | 0.5 | n/a |" in lines
+    assert "| Occupied voxels, F1 | b | 1 recordings | 0 | too few recordings | open |" in lines
 
 
 def test_damaged_run_is_refused_with_a_sentence(tmp_path):

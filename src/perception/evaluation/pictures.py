@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.evaluation.colors import cost_table, height_colors
 from perception.evaluation.render import TOP_VIEW, View, render_voxels
 from perception.labels import LabelSet
 from perception.types import CostGrid, LabelImage
 
 LEGEND_ROWS = 16
+HEIGHT_ROWS = 6
 UNLABELED_COLOR = (214, 214, 222)
+UNKNOWN = 101
+"""Row of :func:`~perception.evaluation.colors.cost_table` for cells without a cost."""
 
 
 def overlay(color: NDArray[np.uint8], labels: LabelImage, strength: float = 0.55) -> NDArray[np.uint8]:
@@ -76,11 +80,11 @@ def _voxel_colors(
     """Colors of leaves and the rows of their legend."""
     if label_set is None or not (labels >= 0).any():
         z = centers[:, 2]
-        span = max(float(np.ptp(z)), 1e-6) if len(z) else 1.0
-        import matplotlib
-
-        shades = matplotlib.colormaps["viridis"]((z - z.min()) / span if len(z) else z)[:, :3]
-        return (255 * shades).astype(np.uint8), []
+        low, high = (float(z.min()), float(z.max())) if len(z) else (0.0, 0.0)
+        span = max(high - low, 1e-6)
+        heights = np.linspace(high, low, HEIGHT_ROWS) if high > low else np.array([low])
+        names = [f"z = {height:.2f} m" for height in heights]
+        return height_colors((z - low) / span), list(zip(height_colors((heights - low) / span), names, strict=True))
     colors = label_set.colorize(labels)
     colors[labels < 0] = UNLABELED_COLOR
     volumes = np.rint((sizes / resolution) ** 3).astype(np.int64)
@@ -102,22 +106,17 @@ def costmap_picture(path: Path, grid: CostGrid, trajectory: Sequence[NDArray[Any
         grid: costs.
         trajectory: (3,) positions of the camera in the map frame, meters.
     """
-    import matplotlib
-
     positions = np.asarray(trajectory, np.float64).reshape(-1, 3)[:, :2]
     cells = (positions - grid.origin) / grid.resolution - 0.5
     data, first = _cropped(grid.data, cells)
-    height, width = data.shape
-    table = (255 * matplotlib.colormaps["YlOrRd"](np.linspace(0, 0.85, 101))[:, :3]).astype(np.uint8)
-    table[0], table[100] = (255, 255, 255), (35, 30, 40)
-    image = np.full((height, width, 3), 190, np.uint8)
-    known = data >= 0
-    image[known] = table[data[known]]
+    height = data.shape[0]
+    table = cost_table()
+    image = table[np.where(data < 0, UNKNOWN, data)]
     cells = cells - first
     costs = np.unique(data[(data > 0) & (data < 100)]).tolist()
     steps = costs if len(costs) <= 4 else [25, 50, 75]
-    legend = [((255, 255, 255), "free"), *((table[cost], f"cost {cost}") for cost in steps)]
-    legend += [(table[100], "lethal"), ((190, 190, 190), "unknown")]
+    legend = [(table[0], "free"), *((table[cost], f"cost {cost}") for cost in steps)]
+    legend += [(table[100], "lethal"), (table[UNKNOWN], "unknown")]
     _figure(
         path,
         np.flipud(image),
@@ -213,7 +212,10 @@ def _scale_bar(axes: Any, width: int, height: int, pixels_per_meter: float) -> N
         (step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if step <= target), default=0.01
     )
     x, y = 0.03 * width, 0.965 * height
-    axes.plot([x, x + length * pixels_per_meter], [y, y], color="black", linewidth=4, solid_capstyle="butt")
+    ends = [x, x + length * pixels_per_meter]
+    # With a rim, since a wall in a costmap is black, too.
+    for color, thickness, cap in (("white", 8, "projecting"), ("black", 4, "butt")):
+        axes.plot(ends, [y, y], color=color, linewidth=thickness, solid_capstyle=cap, zorder=3)
     text = f"{length:g} m" if length >= 1 else f"{length * 100:g} cm"
-    backing = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1.5}
-    axes.text(x, y - 0.012 * height, text, fontsize=11, va="bottom", bbox=backing)
+    backing = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+    axes.text(x, y - 0.018 * height, text, fontsize=11, va="bottom", bbox=backing, zorder=3)

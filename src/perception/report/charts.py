@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.report.page import data, text
-from perception.report.tables import signed_number
 
 WIDTH, HEIGHT = 600, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 10, 12, 36
@@ -170,6 +169,10 @@ def _tick(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
 
 
+def _signed_tick(value: float) -> str:
+    return _tick(value) if value == 0 else f"{'+' if value > 0 else '−'}{_tick(abs(value))}"
+
+
 def _readout(series: Sequence[Series], horizontal: _Axis, x_label: str, unit: str) -> dict[str, Any]:
     return {
         "left": LEFT,
@@ -250,13 +253,13 @@ def interval_chart(title: str, unit: str, rows: Sequence[tuple[str, float, float
     for value in axis.ticks():
         x = float(axis.pixels(value))
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - BOTTOM}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{height - BOTTOM + 15}" text-anchor="middle">{signed_number(value)}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{height - BOTTOM + 15}" text-anchor="middle">{_signed_tick(value)}</text>')
     zero = float(axis.pixels(0.0))
     parts.append(f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="0" y2="{height - BOTTOM}"/>')
     for number, (name, middle, low, high) in enumerate(rows):
         y, color = 36 * number + 26, _verdict_color(low, high, better)
         x, left, right = (float(axis.pixels(value)) for value in (middle, low, high))
-        parts.append(f'<text x="4" y="{y - 11}">{text(name)}</text>')
+        parts.append(f'<text class="name" x="4" y="{y - 11}">{text(name)}</text>')
         parts.append(
             f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y}" y2="{y}" stroke-width="3" style="stroke:{color}"/>'
         )

@@ -39,24 +39,40 @@ def classes(run: ReportRun) -> str:
     colors.setdefault("unlabeled", UNLABELED_COLOR)
     columns: list[tuple[str, Any]] = []
     if single:
-        columns += [("true pixels", lambda n: cell(single.get(n, {}).get("pixels")))]
+        columns += [("true pixels", lambda n: cell(single.get(n, {}).get("pixels"), why="in no image"))]
         columns += [
-            (title, lambda n, key=key: heat_cell(single.get(n, {}).get(key)))
-            for title, key in (("IoU, images", "iou"), ("recall", "accuracy"), ("precision", "precision"))
+            (title, lambda n, key=key, why=why: heat_cell(single.get(n, {}).get(key), why=why))
+            for title, key, why in (
+                ("IoU, images", "iou", "neither true nor said in any image"),
+                ("recall", "accuracy", "no pixel is truly of this class"),
+                ("precision", "precision", "no pixel was called so"),
+            )
         ]
     if fused:
         columns += [
-            ("IoU before fusion", lambda n: heat_cell(fused.get(n, {}).get("single_iou"))),
-            ("IoU fused", lambda n: heat_cell(fused.get(n, {}).get("fused_iou"))),
+            (title, lambda n, key=key: heat_cell(fused.get(n, {}).get(key), why="no such pixel is truly of this class"))
+            for title, key in (("IoU before fusion", "single_iou"), ("IoU fused", "fused_iou"))
         ]
     if voxels:
-        columns += [("IoU, voxels", lambda n: heat_cell(voxels.get(n, {}).get("iou")))]
+        why_voxels = "no voxel that was seen is of this class or called so"
+        columns += [("IoU, voxels", lambda n: heat_cell(voxels.get(n, {}).get("iou"), why=why_voxels))]
     if precision:
-        columns += [("AP, boxes", lambda n: heat_cell(precision.get(n, {}).get("ap")))]
-    columns += [("voxels in the map", lambda n: cell(mapped.get(n)))]
+        columns += [("AP, boxes", lambda n: heat_cell(precision.get(n, {}).get("ap"), why="no true object"))]
+    columns += [("voxels in the map", lambda n: cell(mapped.get(n, 0) if mapped else None, why="no map"))]
     rows = [[class_cell(name, colors.get(name)), *(make(name) for _, make in columns)] for name in names]
-    content = table(["class", *(title for title, _ in columns)], rows, "A click on a head sorts.", sortable=True)
+    content = table(
+        ["class", *(title for title, _ in columns)], rows, _caption(bool(single), bool(fused)), sortable=True
+    )
     return card("Classes", content + _mapping_notes(summary) + _confusion(run, colors))
+
+
+def _caption(single: bool, fused: bool) -> str:
+    lines = ["A click on a head sorts."]
+    if single:
+        lines.append("Means over classes are over those with true pixels; n/a: no pixel to count, point at it for why.")
+    if fused:
+        lines.append("Before fusion and fused are of the same pixels, those with depth.")
+    return " ".join(lines)
 
 
 def _by_name(entries: Sequence[dict[str, Any]] | None) -> dict[str, dict[str, Any]]:

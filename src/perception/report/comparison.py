@@ -14,22 +14,22 @@ from perception.evaluation.bootstrap import block_bootstrap_interval
 from perception.evaluation.scalars import SCALARS, Scalar
 from perception.report.runs import ReportRun
 
-HEADLINES = (
-    "segmentation.mean_iou",
-    "segmentation.pixel_accuracy",
-    "fusion.single.mean_iou",
-    "fusion.fused.mean_iou",
-    "map.semantic.mean_iou",
-    "map.occupancy.f1",
-    "held_out.accuracy",
-    "costmap.false_free_rate",
-    "detection.coco.AP",
-    "timing.stages.frame.p50_ms",
-    "timing.real_time_factor",
-    "memory.peak_process_mb",
-    "memory.map_mb",
-)
-"""The numbers that stand first, by name of the scalar."""
+HEADLINES = {
+    "segmentation.mean_iou": "mIoU, images",
+    "segmentation.pixel_accuracy": "pixel accuracy",
+    "fusion.single.mean_iou": "mIoU before fusion",
+    "fusion.fused.mean_iou": "mIoU fused",
+    "map.semantic.mean_iou": "mIoU, voxels",
+    "map.occupancy.f1": "F1, occupied",
+    "held_out.accuracy": "held-out right",
+    "costmap.false_free_rate": "false free rate",
+    "detection.coco.AP": "AP, boxes",
+    "timing.stages.frame.p50_ms": "frame, median",
+    "timing.real_time_factor": "real-time factor",
+    "memory.peak_process_mb": "peak memory",
+    "memory.map_mb": "map",
+}
+"""The numbers that stand first, by name of the scalar, and what they are called at the head of a narrow column."""
 FRAME_TITLES = {
     "pixel_accuracy": "Pixel accuracy per frame",
     "mean_iou": "Mean IoU per frame",

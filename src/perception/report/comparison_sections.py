@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from perception.evaluation.scalars import BY_NAME, Scalar
+from perception.evaluation.scalars import BY_NAME
 from perception.report.charts import Series, interval_chart, line_chart
 from perception.report.comparison import HEADLINES, Difference, recording_means
 from perception.report.page import text
@@ -40,14 +40,20 @@ def summary_table(runs: Sequence[ReportRun]) -> str:
     rows = []
     for run in runs:
         values = [(run.run.scalar(name), best[run.source, name]) for name in names]
-        cells = [cell(value, "", "best" if value in found else "") for value, found in values]
+        cells = [
+            cell(value, "", "best" if number(value) in found else "", run.why_not(name))
+            for name, (value, found) in zip(names, values, strict=True)
+        ]
         rows.append([name_cell(run.name, run.color), *cells])
-    heads = [
-        f"{titles[name]['title']}{', ' + titles[name]['unit'] if titles[name].get('unit') else ''}" for name in names
-    ]
+    heads = [_head(name, titles[name].get("unit")) for name in names]
+    hints = ["", *(str(titles[name]["title"]) for name in names)]
     which = "the best of each recording" if len(sources) > 1 else "the best"
-    content = table(["run", *heads], rows, f"Bold: {which}. A click on a head sorts.", sortable=True)
-    return card("Runs", content, "runs")
+    caption = f"Bold: {which}. A click on a head sorts; pointing at one says what it is short for."
+    return card("Runs", table(["run", *heads], rows, caption, sortable=True, titles=hints), "runs")
+
+
+def _head(name: str, unit: Any) -> str:
+    return f"{HEADLINES[name]}, {unit}" if unit else HEADLINES[name]
 
 
 def means_table(runs: Sequence[ReportRun]) -> str:
@@ -61,24 +67,21 @@ def means_table(runs: Sequence[ReportRun]) -> str:
         for name in names:
             best = _best([means[name, one].value for one in variants], BY_NAME[name].better)
             value = means[name, variant].value
-            cells.append(cell(value, "", "best" if value in best else ""))
+            cells.append(cell(value, "", "best" if number(value) in best else ""))
         rows.append([name_cell(variant or "all runs"), *cells])
-    heads = [f"{_titled(BY_NAME[name])} ({means[name, variants[0]].recordings})" for name in names]
+    heads = [f"{_head(name, BY_NAME[name].unit)} ({means[name, variants[0]].recordings})" for name in names]
+    hints = ["", *(BY_NAME[name].title for name in names)] if names else []
     caption = "In parentheses over how many recordings: those for which every row has the number."
-    return (
-        card("Means over recordings", table(["runs", *heads], rows, caption, sortable=len(rows) > 1)) if names else ""
-    )
+    content = table(["runs", *heads], rows, caption, sortable=len(rows) > 1, titles=hints)
+    return card("Means over recordings", content) if names else ""
 
 
-def _titled(scalar: Scalar) -> str:
-    return f"{scalar.title}, {scalar.unit}" if scalar.unit else scalar.title
-
-
-def _best(values: Sequence[float | None], better: Any) -> set[float]:
+def _best(values: Sequence[float | None], better: Any) -> set[str]:
+    """The best value as it is shown: what looks the same is as good."""
     known = [value for value in values if value is not None]
-    if len(set(known)) < 2 or better not in ("higher", "lower"):
+    if len({number(value) for value in known}) < 2 or better not in ("higher", "lower"):
         return set()
-    return {max(known) if better == "higher" else min(known)}
+    return {number(max(known) if better == "higher" else min(known))}
 
 
 def difference_section(differences: Sequence[Difference]) -> str:
@@ -100,7 +103,7 @@ def difference_section(differences: Sequence[Difference]) -> str:
     intro = (
         f"Each run against “{first}”, over the frames that both have, or over recordings for numbers that frames do "
         "not have. The interval holds 95 % of the mean differences that resampled stretches of them give (moving block "
-        "bootstrap); where it includes zero, neither is better."
+        "bootstrap); where it includes zero, neither is better. Green is better than the first run, red is worse."
     )
     head = ["metric", "run", "pairs", "first", "this", "difference", "95 % interval", "verdict"]
     return card(
@@ -116,8 +119,7 @@ def _pairs(one: Difference) -> str:
 
 
 def _signed(value: float, unit: str) -> str:
-    sign = "" if value == 0 else "+" if value > 0 else "−"
-    return f'<td data-value="{value}">{sign}{number(abs(value), unit)}</td>'
+    return f'<td data-value="{value}">{signed_number(value)}{" " + text(unit) if unit else ""}</td>'
 
 
 def _interval(one: Difference) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from perception.costmap.files import read_costmap
+from perception.evaluation.colors import FREE_COLOR, LETHAL_COLOR, UNKNOWN_COLOR, cost_table
 from perception.evaluation.run_folder import COSTMAP, TRUE_COSTMAP
-from perception.report.colors import FREE_COLOR, LETHAL_COLOR, UNKNOWN_COLOR, cost_table
 from perception.report.page import data, text
 from perception.report.pictures import costmap_picture, costmap_window
 from perception.report.runs import ReportRun
@@ -33,7 +33,9 @@ def costmaps(run: ReportRun) -> str:
     scale = (
         f'<p class="caption">cost 1 <span class="bar" style="background:linear-gradient(to right,{stops})"></span> 99'
     )
-    camera = ' · <span style="color:var(--path)">●</span> start, <span style="color:var(--path)">■</span> end</p>'
+    camera = (
+        ' · camera: <span style="color:var(--path)">●</span> start, <span style="color:var(--path)">■</span> end</p>'
+    )
     return card("Costmap", f'{legend}{scale}{camera}<div class="maps">{"".join(figures)}</div>{_cost_scores(run)}')
 
 
@@ -58,17 +60,20 @@ def _costmap_figure(title: str, file: Path, window: tuple[float, float, float, f
     bar = next((step for step in (50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1) if step <= meters / 5), 0.1)
     length, x, y = bar / picture.cell, 0.03 * picture.width, 0.97 * picture.height
     marks += (
-        f'<path d="M{x:.1f} {y:.1f}h{length:.1f}" stroke="#fff" stroke-width="7" vector-effect="non-scaling-stroke"/>'
+        f'<path d="M{x:.1f} {y:.1f}h{length:.1f}" stroke="#fff" stroke-width="8" stroke-linecap="square" '
+        'vector-effect="non-scaling-stroke"/>'
         f'<path d="M{x:.1f} {y:.1f}h{length:.1f}" stroke="#000" stroke-width="4" vector-effect="non-scaling-stroke"/>'
     )
+    place = f"left:{100 * x / picture.width:.2f}%;bottom:{100 - 100 * y / picture.height:.2f}%"
     about = {"origin": list(picture.origin), "cell": picture.cell, "colors": cost_table().tolist()}
-    size_note = f"{100 * picture.cell:g} cm cells; the bar is {bar:g} m long"
+    size_note = f"{100 * picture.cell:g} cm cells"
     if picture.factor > 1:
         size_note += f"; each shows the worst of {picture.factor} × {picture.factor} cells"
     return (
         f'<figure><b>{text(title)}</b><div class="costmap"><img src="{picture.uri}" width="{picture.width}" '
         f'height="{picture.height}" alt="{text(title)}"><svg viewBox="0 0 {picture.width} {picture.height}" '
-        f'preserveAspectRatio="none">{marks}</svg><div class="tip" hidden></div>'
+        f'preserveAspectRatio="none">{marks}</svg><b class="scale" style="{place}">{bar:g} m</b>'
+        f'<div class="tip" hidden></div>'
         f'<script type="application/json">{data(about)}</script></div>'
         f"<figcaption>{text(size_note)}</figcaption></figure>"
     )
@@ -89,4 +94,5 @@ def _cost_scores(run: ReportRun) -> str:
             for other, count in zip(states, row, strict=False)
         ]
         rows.append([words(state), *cells])
-    return "<h3>Cells against the truth</h3>" + table(["truth \\ map", *states], rows, "number of cells")
+    caption = "Number of cells; the color is their share of the row. Blue is right, red is wrong or not known."
+    return "<h3>Cells against the truth</h3>" + table(["truth \\ map", *states], rows, caption)

@@ -143,7 +143,7 @@ def as_markdown(
                 one.b,
                 f"{one.frames} {one.pairs}",
                 _shown(one.difference),
-                f"{_shown(one.low)} to {_shown(one.high)}",
+                f"too few {one.pairs}" if one.low is None else f"{_shown(one.low)} to {_shown(one.high)}",
                 one.verdict,
             ]
             for one in differences
@@ -196,4 +196,4 @@ def _plain(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "n/a" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

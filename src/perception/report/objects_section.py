@@ -27,7 +27,7 @@ def objects(run: ReportRun) -> str:
         f"Pascal VOC mAP (IoU 0.5) {number((detection.get('voc') or {}).get('mAP50'))}",
     ]
     rows = [
-        [words(title), *(heat_cell(scores.get(key)) for key, _ in COCO_COLUMNS)]
+        [words(title), *(heat_cell(scores.get(key), why="no true object of that size") for key, _ in COCO_COLUMNS)]
         for title, scores in (("boxes", detection.get("coco")), ("masks", detection.get("masks")))
         if scores
     ]

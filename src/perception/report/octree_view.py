@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.evaluation.colors import HEIGHT_COLORS
 from perception.evaluation.pictures import UNLABELED_COLOR
 from perception.labels import LabelSet
-from perception.report.colors import HEIGHT_COLORS
 from perception.report.mesh import DIRECTIONS, Faces
 
 MAX_PATH_POINTS = 2000

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from perception.costmap.files import read_costmap
 from perception.errors import InputError
+from perception.evaluation.colors import cost_table
 from perception.image_codec import decode_compressed_color
 from perception.labels import LabelSet
-from perception.report.colors import cost_table
 from perception.types import CostGrid
 
 MAX_FILE_BYTES = 1 << 25

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from perception.costmap.files import read_costmap
 from perception.errors import PerceptionError
+from perception.evaluation.colors import cost_table
 from perception.evaluation.pictures import UNLABELED_COLOR
 from perception.evaluation.run_folder import COSTMAP
 from perception.geometry import Transform
 from perception.labels import LabelSet
 from perception.pipeline import create_projector
-from perception.report.colors import cost_table
 from perception.report.pictures import read_picture
 from perception.report.runs import ReportRun
 from perception.types import CostGrid

@@ -73,7 +73,7 @@ def frames(run: ReportRun, limit: int) -> str:
         return ""
     legend = color_legend(classes_in(labels, run.label_set)) if labels and run.label_set else ""
     scored = any(entry.get("score") is not None for entry in run.summary["worst"])
-    red = " In the picture of errors, wrong pixels are red." if scored else ""
+    red = " Errors: wrong pixels are red, what the truth does not name is dark." if scored else ""
     intro = f'<p class="caption">Pictures are made smaller; black has no label.{red}</p>{legend}'
     title = "Worst frames" if scored else "Frames, evenly spread"
     return card(title, f'{intro}<div class="frames">{"".join(blocks)}</div>')
@@ -104,8 +104,16 @@ def _frame(run: ReportRun, entry: dict[str, Any]) -> tuple[str, list[NDArray[np.
         for key, title in (("score", "pixel accuracy"), ("mean_iou", "mean IoU"))
         if entry.get(key) is not None
     ]
+    scores += [f"{seconds:.2f} s after the first"] if (seconds := _seconds(run, entry)) is not None else []
     head = f"<b>Frame {number(entry.get('frame'))}</b> {text(' · '.join(scores))}"
     return f'<div class="frame"><p>{head}</p><div class="pictures">{"".join(figures)}</div></div>', labels
+
+
+def _seconds(run: ReportRun, entry: dict[str, Any]) -> float | None:
+    """When a frame was, after the first one; None where nobody knows."""
+    first = run.run.frames[0].get("stamp_ns") if run.run.frames else None
+    stamp = entry.get("stamp_ns")
+    return (stamp - first) / 1e9 if isinstance(stamp, int) and isinstance(first, int) else None
 
 
 def frame_times(run: ReportRun) -> tuple[NDArray[np.float64], str]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from perception.errors import InputError
 from perception.evaluation.run_folder import PATH, Run, find_runs, load_run, read_rows
 from perception.labels import LabelSet
-from perception.report.colors import RUN_COLORS
 
+RUN_COLORS = 8
+"""Runs beyond so many take the first colors again; the style sheet has --run-0 to --run-7."""
 MAX_RUNS = 5000
 MAX_NAMED_PARAMETERS = 4
 """More differing parameters than these are counted in a run's name, not listed."""
@@ -58,6 +59,12 @@ class ReportRun:
     def color(self) -> str:
         """The style sheet's name of its color."""
         return f"--run-{self.index % RUN_COLORS}"
+
+    def why_not(self, name: str) -> str:
+        """Why the run has no number of that name, as far as it says so."""
+        part = {"fusion": "segmentation", "held_out": "held-out scans"}.get(name.split(".")[0], name.split(".")[0])
+        reasons = [line for line in self.summary.get("not_scored") or [] if line.startswith(f"{part}:")]
+        return "; ".join(reasons) or "not scored in this run"
 
     def path(self) -> NDArray[np.float64]:
         """(N, 3) positions of the camera, meters, map frame."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,42 +13,67 @@ Cell = str
 """HTML of one ``<td>``."""
 
 
+NONE = "n/a"
+"""Where there is no number; why not stands beside it."""
+LONG_WORD = 20
+"""Letters that stay on one line."""
+
+
 def number(value: Any, unit: str = "") -> str:
-    """A number with as many digits as say something, and its unit; a dash for none."""
+    """A number with as many digits as say something, and its unit; "n/a" for none."""
     if value is None or isinstance(value, bool) or not isinstance(value, int | float):
-        return "–" if value is None else text(value)
-    if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 100):
+        return NONE if value is None else text(value)
+    if isinstance(value, int):
         shown = f"{value:,.0f}"
     elif abs(value) >= 100:
         shown = f"{value:,.1f}"
     else:
-        shown = f"{value:.3g}" if abs(value) >= 1 or unit else f"{value:.3f}"
+        # Trailing zeros stay, so that numbers below each other are as exact as they look.
+        shown = f"{value:#.3g}".rstrip(".") if abs(value) >= 1 else f"{value:.3f}"
     return f"{shown} {text(unit)}" if unit else shown
 
 
 def signed_number(value: float) -> str:
-    """A difference with its sign; none for zero."""
+    """A difference with its sign and three digits; none for zero."""
     sign = "" if value == 0 else "+" if value > 0 else "−"
-    return f"{sign}{abs(value):,.0f}" if abs(value) >= 1000 else f"{sign}{abs(value):.3g}"
+    if abs(value) >= 100:
+        return f"{sign}{abs(value):,.1f}"
+    return f"{sign}{abs(value):#.3g}".rstrip(".") if value else "0"
 
 
-def cell(value: Any, unit: str = "", kind: str = "") -> Cell:
-    """A number; sorted by its value, not by its text."""
+def cell(value: Any, unit: str = "", kind: str = "", why: str = "") -> Cell:
+    """A number; sorted by its value, not by its text.
+
+    Args:
+        value: as shown; None for none.
+        unit: of the value.
+        kind: class of the style sheet.
+        why: there is none, shown to who points at it.
+    """
+    if value is None:
+        return none_cell(why)
     known = isinstance(value, int | float) and not isinstance(value, bool)
     attributes = f' class="{kind}"' if kind else ""
     return f'<td{attributes} data-value="{value if known else ""}">{number(value, unit)}</td>'
 
 
-def heat_cell(value: float | None, share: float | None = None, kind: str = "heat") -> Cell:
+def none_cell(why: str = "") -> Cell:
+    """A cell without a number, and the reason for who points at it."""
+    title = f' title="{text(why)}"' if why else ""
+    return f'<td class="none"{title} data-value="">{NONE}</td>'
+
+
+def heat_cell(value: float | None, share: float | None = None, kind: str = "heat", why: str = "") -> Cell:
     """A number from 0 to 1 on the page's one scale from nothing to full color.
 
     Args:
         value: as shown; None for none.
         share: what the color stands for, where it is not the value.
         kind: "heat" for what should be high, "miss" for what should be low.
+        why: there is none, shown to who points at it.
     """
     if value is None:
-        return '<td data-value="">–</td>'
+        return none_cell(why)
     strength = min(max(value if share is None else share, 0.0), 1.0)
     return f'<td class="{kind}" style="--share:{strength:.3f}" data-value="{value}">{value:.3f}</td>'
 
@@ -71,7 +97,15 @@ def class_cell(name: str, color: Sequence[int] | None) -> Cell:
 def name_cell(name: str, color: str = "") -> Cell:
     """What a row is about, with a color of the style sheet."""
     mark = f'<span class="swatch" style="background:var({color})"></span>' if color else ""
-    return f'<td class="name" style="--length:{len(name) + 6}ch" data-value="{text(name)}">{mark}{text(name)}</td>'
+    return f'<td class="name" style="--length:{len(name) + 6}ch" data-value="{text(name)}">{mark}{breakable(name)}</td>'
+
+
+def breakable(name: str) -> str:
+    """A name as HTML whose long words may break after the signs that join them, and not elsewhere."""
+    words = (
+        [word] if len(word) <= LONG_WORD else re.findall(r"[^_=./]*[_=./]+|[^_=./]+", word) for word in name.split(" ")
+    )
+    return " ".join("<wbr>".join(text(part) for part in parts) for parts in words)
 
 
 def table(
@@ -80,6 +114,7 @@ def table(
     caption: str = "",
     sortable: bool = False,
     left: Sequence[int] = (0,),
+    titles: Sequence[str] = (),
 ) -> str:
     """A table; empty text without rows.
 
@@ -89,12 +124,17 @@ def table(
         caption: plain text above it.
         sortable: a click on a head sorts by its column.
         left: columns of words, whose heads stand on the left like them.
+        titles: what the heads are short for, shown to who points at them.
     """
     if not rows:
         return ""
+    hints = [f' title="{text(title)}"' if title else "" for title in titles] or [""] * len(head)
     mark = ' aria-sort="none"' if sortable else ""
     sides = [' class="text"' if i in left else "" for i in range(len(head))]
-    heads = "".join(f'<th scope="col"{side}{mark}>{text(name)}</th>' for name, side in zip(head, sides, strict=True))
+    heads = "".join(
+        f'<th scope="col"{side}{mark}{hint}>{breakable(name)}</th>'
+        for name, side, hint in zip(head, sides, hints, strict=True)
+    )
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     # Not in the table: there it would be as wide as that, and cut at the edge of a small window.
     title = f'<p class="caption">{text(caption)}</p>' if caption else ""

@@ -28,6 +28,8 @@ TOTAL_FRAMES = 48
 MAX_DETAILED = 40
 """Runs with parts of their own; all are in the tables and in the files."""
 MIN_FACES = 20_000
+PARTS = ("classes", "objects", "frames", "curves", "costmap", "details")
+"""Of a run, in order."""
 MAX_TRUE_VOXELS = 20_000_000
 
 
@@ -54,19 +56,19 @@ def write_report(runs: Sequence[Path], output: Path) -> list[Path]:
     body = first + run_sections.failed(failures) + _maps(loaded) + _runs(loaded)
     names = list(dict.fromkeys(run.source for run in loaded))
     title = f"perception: {names[0] if len(names) == 1 else f'{len(loaded)} runs of {len(names)} recordings'}"
-    page = write_page(output, title, _header(loaded), body)
+    page = write_page(output, title, _header(loaded, body), body)
     return [page, *write_exports(loaded, differences, output, failures)]
 
 
-def _header(runs: Sequence[ReportRun]) -> str:
+def _header(runs: Sequence[ReportRun], body: str) -> str:
     created = sorted(str(run.summary.get("created") or "") for run in runs)[-1]
     when = created.replace("T", " ").replace("+00:00", " UTC")
     many = f"{len(runs)} runs" + (f", the latest of {when}" if when else "")
     about = many if len(runs) > 1 else f"evaluated {when}".strip()
-    links = '<a href="#octree">map</a>'
-    if len(runs) > 1:
-        links = f'<a href="#runs">all runs</a>{links}<a href="#single">single runs</a>'
-    return f'<p class="faint">{text(about)}</p><nav>{links}{THEME_BUTTON}</nav>'
+    places = {"runs": "all runs", "differences": "differences", "failed": "not evaluated", "octree": "map"}
+    places |= {"single": "single runs"} if len(runs) > 1 else {f"{name}-{runs[0].index}": name for name in PARTS}
+    links = [f'<a href="#{place}">{name}</a>' for place, name in places.items() if f' id="{place}"' in body]
+    return f'<p class="faint">{text(about)}</p><nav>{"".join(links)}{THEME_BUTTON}</nav>'
 
 
 def _comparison(runs: Sequence[ReportRun], differences: Sequence[Any]) -> str:
@@ -85,7 +87,6 @@ def _runs(runs: Sequence[ReportRun]) -> str:
     blocks = []
     for run in shown:
         parts = (
-            run_sections.overview(run) if len(runs) > 1 else "",
             class_section.classes(run),
             objects_section.objects(run),
             run_sections.frames(run, frames),
@@ -93,7 +94,9 @@ def _runs(runs: Sequence[ReportRun]) -> str:
             costmap_section.costmaps(run),
             run_sections.details(run),
         )
-        blocks.append(f'<div data-run="{run.index}">{"".join(parts)}</div>')
+        marked = [f'<div id="{name}-{run.index}">{part}</div>' for name, part in zip(PARTS, parts, strict=True) if part]
+        about = run_sections.overview(run) if len(runs) > 1 else ""
+        blocks.append(f'<div data-run="{run.index}">{about}{"".join(marked)}</div>')
     if len(runs) == 1:
         return "".join(blocks)
     options = "".join(f'<option value="{run.index}">{text(run.name)}</option>' for run in shown)
