@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.errors import InputError
+from perception.errors import InputError, PerceptionError
 from perception.geometry import PinholeCamera, Transform
 from perception.sources import SourceOptions, describe, open_source
 from perception.sources.bag_writer import BASE_T_OPTICAL, BagLayout, BagWriter, write_bag
@@ -596,3 +597,44 @@ def test_color_when_asked_and_left_out_labels_change_nothing_else(tmp_path, layo
         assert a.stamp_ns == b.stamp_ns and np.array_equal(a.depth, b.depth)
         assert np.array_equal(a.color, b.color)
         assert a.labels is not None and b.labels is None
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("end", [KeyboardInterrupt, InputError])
+def test_a_bag_whose_writing_is_interrupted_keeps_what_was_written(tmp_path, storage, end):
+    with pytest.raises(end), BagWriter(tmp_path / "bag", BagLayout(storage=storage)) as bag:
+        for one in frames(3):
+            bag.write_frame(one)
+        raise end("stop")
+    found, drops, warnings = read(tmp_path / "bag")
+    assert len(found) == 3 and not drops and not warnings
+    assert describe(tmp_path / "bag")["complete"]
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_bag_into_which_nothing_was_written_is_removed_after_an_error(tmp_path, storage):
+    with pytest.raises(InputError), BagWriter(tmp_path / "bag", BagLayout(storage=storage)):
+        raise InputError("nothing to write")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("storage", "error"),
+    [
+        ("mcap", OSError(28, "No space left on device")),
+        ("sqlite3", sqlite3.OperationalError("database or disk is full")),
+    ],
+)
+def test_a_full_disk_is_one_sentence_and_what_was_written_stays(tmp_path, storage, error):
+    def full(*_):
+        raise error
+
+    with (
+        pytest.raises(PerceptionError, match=r"bag .*bag: cannot be written \(.*(disk is full|No space left)"),
+        BagWriter(tmp_path / "bag", BagLayout(storage=storage)) as bag,
+    ):
+        for one in frames(3):
+            bag.write_frame(one)
+        bag._writer.storage.write = full
+        bag.write_frame(frame(3))
+    assert len(read(tmp_path / "bag")[0]) == 3

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perception.errors import InputError
+from perception.errors import InputError, PerceptionError
 from perception.geometry import PinholeCamera, Transform
 from perception.labels import UNLABELED_8, UNLABELED_16, LabelSet
 from perception.sources.bag_reader import typestore
@@ -56,7 +59,10 @@ class BagLayout:
 
 
 class BagWriter:
-    """A bag being written; a context manager. Leaving it by an exception leaves a bag without metadata.
+    """A bag being written; a context manager.
+
+    Leaving it by an exception finishes the bag with what was written until then, or removes it where nothing was; on a
+    full disk it may stay without metadata, and readable up to the break.
 
     Args:
         path: folder of the bag; must not exist.
@@ -65,29 +71,32 @@ class BagWriter:
 
     Raises:
         InputError: the folder exists or cannot be made.
+        PerceptionError: raised by the methods that write, where the disk is full or gone.
     """
 
     def __init__(self, path: str | Path, layout: BagLayout | None = None, latched: Iterable[str] = ()) -> None:
         from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 
         self.layout = layout or BagLayout()
+        self._path = Path(path)
         self._types = typestore()
         self._latched = {"/tf_static", self._topic("ground_truth/label_info"), *latched}
         self._connections: dict[str, Any] = {}
         self._described = False
         plugin = StoragePlugin.MCAP if self.layout.storage == "mcap" else StoragePlugin.SQLITE3
         try:
-            self._writer = Writer(Path(path), version=9, storage_plugin=plugin)
+            self._writer = Writer(self._path, version=9, storage_plugin=plugin)
             if self.layout.compressed:
                 mode = CompressionMode.STORAGE if self.layout.storage == "mcap" else CompressionMode.MESSAGE
                 self._writer.set_compression(mode, CompressionFormat.ZSTD)
             self._writer.open()
-        except (WriterError, OSError) as error:
+        except (WriterError, OSError, sqlite3.Error) as error:
             raise InputError(f"bag {path}: cannot be written ({error})") from error
 
     def close(self) -> None:
         """Finish the bag."""
-        self._writer.close()
+        with self._explained():
+            self._writer.close()
 
     def __enter__(self) -> BagWriter:
         return self
@@ -97,16 +106,31 @@ class BagWriter:
     ) -> None:
         if error is None:
             self.close()
-        else:
+            return
+        # The error that ended it is the one to tell of, not what it led to.
+        with contextlib.suppress(Exception):
+            if self._connections:
+                self._writer.close()
+        with contextlib.suppress(Exception):
             self._writer.abort()
+        if not self._connections:
+            shutil.rmtree(self._path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise PerceptionError(f"bag {self._path}: cannot be written ({error})") from error
 
     def write_raw(self, topic: str, msgtype: str, log_ns: int, data: bytes) -> None:
         """Write an encoded message."""
-        if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(
-                topic, msgtype, typestore=self._types, offered_qos_profiles=[_qos(topic in self._latched)]
-            )
-        self._writer.write(self._connections[topic], log_ns, data)
+        with self._explained():
+            if topic not in self._connections:
+                self._connections[topic] = self._writer.add_connection(
+                    topic, msgtype, typestore=self._types, offered_qos_profiles=[_qos(topic in self._latched)]
+                )
+            self._writer.write(self._connections[topic], log_ns, data)
 
     def write(self, topic: str, msgtype: str, log_ns: int, message: Any) -> None:
         """Write a message object, as :meth:`make` makes them."""
