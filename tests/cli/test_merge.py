@@ -40,7 +40,12 @@ def test_yaw_turns_a_map(tmp_path: Path):
     ("arguments", "message"),
     [
         (["--transform", "3=0,0,0,0"], "expected the number of a map, 1 to 2"),
+        (["--transform", "²=0,0,0,0"], "expected the number of a map, 1 to 2"),
+        (["--transform", f"{'1' * 5000}=0,0,0,0"], "expected the number of a map, 1 to 2"),
         (["--transform", "1=0,0"], "expected N=X,Y,Z,YAW"),
+        (["--transform", "1=0,0,0,inf"], "expected N=X,Y,Z,YAW"),
+        (["--transform", "1=0,nan,0,0"], "expected three finite numbers"),
+        (["--transform", "1=0,0,0,0", "--transform", "1=0,0,0,1"], "got two for map 1"),
         ([], "expected maps of one frame or --transform"),
     ],
 )

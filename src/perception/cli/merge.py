@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -83,25 +84,27 @@ def parse_transforms(texts: list[str], count: int) -> list[Any]:
     """``merged_T_map`` of each of ``count`` maps, None where none was given.
 
     Raises:
-        InputError: not a number of a map, or not 4 or 7 numbers.
+        InputError: not a number of a map, a map named twice, or not 4 or 7 numbers.
     """
-    from math import cos, radians, sin
+    from math import cos, isfinite, radians, sin
 
     from perception.geometry import Transform
 
     transforms: list[Any] = [None] * count
     for text in texts:
         number, _, values = text.partition("=")
-        if not number.isdigit() or not 1 <= int(number) <= count:
+        if not re.fullmatch("[0-9]{1,9}", number) or not 1 <= int(number) <= count:
             raise InputError(f"--transform: expected the number of a map, 1 to {count}, before '=', got {text!r}")
         try:
             numbers = [float(value) for value in values.split(",")]
         except ValueError:
             numbers = []
-        if len(numbers) == 4:
+        if len(numbers) == 4 and isfinite(numbers[3]):
             half = radians(numbers[3]) / 2
             numbers = [*numbers[:3], 0.0, 0.0, sin(half), cos(half)]
         if len(numbers) != 7:
             raise InputError(f"--transform: expected N=X,Y,Z,YAW or N=X,Y,Z,QX,QY,QZ,QW, got {text!r}")
+        if transforms[int(number) - 1] is not None:
+            raise InputError(f"--transform: expected one pose for each map, got two for map {number}")
         transforms[int(number) - 1] = Transform.from_translation_quaternion(numbers[:3], numbers[3:])
     return transforms
