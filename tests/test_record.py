@@ -101,3 +101,26 @@ def test_wrong_options_are_refused():
         RecordOptions(labels="me")
     with pytest.raises(InputError, match="expected seconds above 0, got 0"):
         RecordOptions(map_period=0)
+
+
+def test_an_interrupted_recording_keeps_its_frames_and_says_so(bag, tmp_path, capsys, monkeypatch):
+    process, count = PerceptionPipeline.process, []
+
+    def interrupted(pipeline, frame):
+        count.append(frame)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return process(pipeline, frame)
+
+    monkeypatch.setattr(PerceptionPipeline, "process", interrupted)
+    command = ["record", str(bag), "--labels", "none", "--storage", "sqlite3", "--output", str(tmp_path / "out")]
+    assert main(command) == 130
+    assert "out/ holds what was recorded until then" in capsys.readouterr().err
+    assert len(messages(tmp_path / "out", "/labeled_points")) == 2
+
+
+def test_a_recording_of_nothing_leaves_no_bag_behind(bag, tmp_path, capsys):
+    command = ["record", str(bag), "--labels", "none", "--fixed-frame", "nowhere", "--output", str(tmp_path / "out")]
+    assert main(command) == 1
+    assert "no frame could be used" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,14 @@ def run(arguments: argparse.Namespace) -> int:
         open_source(arguments.source, source_options(arguments, config.cloud.sync_tolerance)) as source,
         tqdm(total=source.frame_count, unit="frame", desc=source.name) as bar,
     ):
-        result = record(source, arguments.output, config, options, bar.update)
+        try:
+            result = record(source, arguments.output, config, options, bar.update)
+        except KeyboardInterrupt:
+            if arguments.output.is_dir():
+                print(
+                    f"perception: interrupted; {arguments.output}/ holds what was recorded until then", file=sys.stderr
+                )
+            raise
     for line in loss_lines(result["dropped"], result["warnings"], result["details"]):
         print(line)
     print(f"{result['frames']} frames: {arguments.output}/")
