@@ -14,7 +14,7 @@ import pytest
 
 from perception.errors import InputError, PerceptionError
 from perception.geometry import PinholeCamera, Transform
-from perception.sources import SourceOptions, describe, open_source
+from perception.sources import SourceOptions, bag_writer, describe, open_source
 from perception.sources.bag_writer import BASE_T_OPTICAL, BagLayout, BagWriter, write_bag
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -625,16 +625,34 @@ def test_a_bag_into_which_nothing_was_written_is_removed_after_an_error(tmp_path
         ("sqlite3", sqlite3.OperationalError("database or disk is full")),
     ],
 )
-def test_a_full_disk_is_one_sentence_and_what_was_written_stays(tmp_path, storage, error):
+def test_a_full_disk_is_one_sentence_and_what_reached_it_stays(tmp_path, storage, error, monkeypatch):
     def full(*_):
         raise error
 
+    # Larger than a chunk of an MCAP.
+    large = {"color": np.zeros((480, 640, 3), np.uint8), "depth": np.ones((480, 640), np.float32)}
+    monkeypatch.setattr(bag_writer, "COMMIT_BYTES", 1 << 20)
     with (
         pytest.raises(PerceptionError, match=r"bag .*bag: cannot be written \(.*(disk is full|No space left)"),
         BagWriter(tmp_path / "bag", BagLayout(storage=storage)) as bag,
     ):
-        for one in frames(3):
-            bag.write_frame(one)
+        for i in range(3):
+            bag.write_frame(frame(i, camera=CAMERA.scaled(640, 480), **large))
         bag._writer.storage.write = full
         bag.write_frame(frame(3))
+    assert not (tmp_path / "bag" / "metadata.yaml").exists()
     assert len(read(tmp_path / "bag")[0]) == 3
+
+
+def test_an_sqlite_bag_of_which_nothing_reached_the_full_disk_is_removed(tmp_path):
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with (
+        pytest.raises(PerceptionError, match="disk is full"),
+        BagWriter(tmp_path / "bag", BagLayout(storage="sqlite3")) as bag,
+    ):
+        bag.write_frame(frame(0))
+        bag._writer.storage.write = full
+        bag.write_frame(frame(1))
+    assert list(tmp_path.iterdir()) == []

@@ -26,6 +26,8 @@ BASE_T_OPTICAL = Transform(np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0],
 """Optical frame (z forward, x right) in the robot's frame (x forward, y left), REP 103, at the same place."""
 COLOR_CODINGS = ("raw", "jpeg", "png")
 DEPTH_CODINGS = ("16UC1", "32FC1", "compressedDepth")
+COMMIT_BYTES = 1 << 22
+"""After so many bytes of messages an sqlite3 bag is made safe; what came later is lost on a full disk, or when killed."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class BagLayout:
 class BagWriter:
     """A bag being written; a context manager.
 
-    Leaving it by an exception finishes the bag with what was written until then, or removes it where nothing was; on a
-    full disk it may stay without metadata, and readable up to the break.
+    Leaving it by an exception finishes the bag with what was written until then, or removes it where nothing was. Where
+    writing itself failed, as on a full disk, what reached the disk stays, up to ``COMMIT_BYTES`` less than was written.
 
     Args:
         path: folder of the bag; must not exist.
@@ -82,7 +84,8 @@ class BagWriter:
         self._types = typestore()
         self._latched = {"/tf_static", self._topic("ground_truth/label_info"), *latched}
         self._connections: dict[str, Any] = {}
-        self._described = False
+        self._described = self._failed = self._committed = False
+        self._pending_bytes = 0
         plugin = StoragePlugin.MCAP if self.layout.storage == "mcap" else StoragePlugin.SQLITE3
         try:
             self._writer = Writer(self._path, version=9, storage_plugin=plugin)
@@ -109,11 +112,12 @@ class BagWriter:
             return
         # The error that ended it is the one to tell of, not what it led to.
         with contextlib.suppress(Exception):
-            if self._connections:
+            if self._connections and not self._failed:
                 self._writer.close()
         with contextlib.suppress(Exception):
             self._writer.abort()
-        if not self._connections:
+        lost = self._failed and self.layout.storage == "sqlite3" and not self._committed
+        if lost or not self._connections:
             shutil.rmtree(self._path, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -121,6 +125,7 @@ class BagWriter:
         try:
             yield
         except (OSError, sqlite3.Error) as error:
+            self._failed = True
             raise PerceptionError(f"bag {self._path}: cannot be written ({error})") from error
 
     def write_raw(self, topic: str, msgtype: str, log_ns: int, data: bytes) -> None:
@@ -131,6 +136,17 @@ class BagWriter:
                     topic, msgtype, typestore=self._types, offered_qos_profiles=[_qos(topic in self._latched)]
                 )
             self._writer.write(self._connections[topic], log_ns, data)
+            self._pending_bytes += len(data)
+            if self._pending_bytes > COMMIT_BYTES:
+                self._commit()
+
+    def _commit(self) -> None:
+        """Without this all messages of an sqlite3 bag are one transaction, which holds or is lost as a whole."""
+        connection = getattr(self._writer.storage, "conn", None)
+        if connection is not None:
+            connection.commit()
+            self._committed = True
+        self._pending_bytes = 0
 
     def write(self, topic: str, msgtype: str, log_ns: int, message: Any) -> None:
         """Write a message object, as :meth:`make` makes them."""
