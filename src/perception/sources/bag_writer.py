@@ -27,7 +27,7 @@ BASE_T_OPTICAL = Transform(np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0],
 COLOR_CODINGS = ("raw", "jpeg", "png")
 DEPTH_CODINGS = ("16UC1", "32FC1", "compressedDepth")
 COMMIT_BYTES = 1 << 22
-"""After so many bytes of messages an sqlite3 bag is made safe; what came later is lost on a full disk, or when killed."""
+"""So many bytes of messages are one transaction of an sqlite3 bag: lost where the disk is full, or when killed."""
 
 
 @dataclass(frozen=True)
