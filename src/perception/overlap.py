@@ -22,8 +22,8 @@ def process_overlapped(
 ) -> Iterator[tuple[Frame, FrameResult | InputError]]:
     """Process frames in their order, two at a time; the map is the same as one by one.
 
-    Frames are read in the caller's thread, looked at in a second one and mapped in a third. The costmap is projected
-    once a second of the recording; ``pipeline.costmap()`` brings it up to date.
+    Frames are read in the caller's thread, looked at and brought down to voxels in a second one, and taken into the map
+    in a third. The costmap is projected once a second of the recording; ``pipeline.costmap()`` brings it up to date.
 
     Args:
         pipeline: takes the frames in; nobody else may use it meanwhile.
@@ -37,7 +37,7 @@ def process_overlapped(
     with ThreadPoolExecutor(1, "see") as looking, ThreadPoolExecutor(1, "map") as mapping:
         pending: deque[tuple[Frame, Future[FrameResult]]] = deque()
         for frame in frames:
-            seen = looking.submit(pipeline.see, frame)
+            seen = looking.submit(pipeline.see_ahead, frame)
             pending.append((frame, mapping.submit(mapper.take_in, seen)))
             if len(pending) > ahead:
                 yield _outcome(*pending.popleft())

@@ -7,7 +7,7 @@ Live nodes and offline replay both run this; read :meth:`PerceptionPipeline.proc
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from perception.registration import rectify, register_depth
 from perception.types import CostGrid, DepthScan, Frame, LabeledCloud, LabelImage
 
 if TYPE_CHECKING:
-    from perception.mapping import InsertReport, SemanticOcTree
+    from perception.mapping import CollectedScan, InsertReport, SemanticOcTree
     from perception.models import Segmenter
 
 
@@ -33,11 +33,13 @@ class SeenFrame:
         frame: the frame as it is used: rectified, depth registered to color.
         labels: label image, or None when the map takes geometry only.
         scan: the depth image with what makes points of it.
+        collected: the scan as the map takes it, where that was prepared already.
     """
 
     frame: Frame
     labels: LabelImage | None
     scan: DepthScan
+    collected: CollectedScan | None = field(default=None, kw_only=True)
 
     @functools.cached_property
     def cloud(self) -> LabeledCloud:
@@ -108,6 +110,12 @@ class PerceptionPipeline:
         with self.timer.measure("cloud"):
             return self.scanned(frame, labels)
 
+    def see_ahead(self, frame: Frame) -> SeenFrame:
+        """As :meth:`see`, and all that can be done for the map without it: while it takes in the frame before."""
+        seen = self.see(frame)
+        with self.timer.measure("collect"):
+            return replace(seen, collected=self.tree.collect_depth(seen.scan, seen.frame.map_T_camera, alone=True))
+
     def take_in(self, seen: SeenFrame, with_costmap: bool = True) -> FrameResult:
         """The other part of :meth:`process`: map and costmap take in what :meth:`see` saw.
 
@@ -151,6 +159,8 @@ class PerceptionPipeline:
 
     def insert_seen(self, seen: SeenFrame) -> InsertReport:
         """Take a frame into the octree; the same as :meth:`insert` with its cloud, but faster."""
+        if seen.collected is not None:
+            return self.tree.insert_collected(seen.collected)
         return self.tree.insert_depth(seen.scan, seen.frame.map_T_camera)
 
     def insert(self, cloud: LabeledCloud, frame: Frame) -> InsertReport:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from perception.config import CloudConfig
 from perception.errors import InputError
 from perception.geometry import PinholeCamera, Transform
 from perception.labels import LabelClass, LabelSet
-from perception.mapping import SemanticOcTree, SensorModel, insertion, threads
+from perception.mapping import SemanticOcTree, SensorModel, collection, insertion, threads
 from perception.types import DepthScan, LabelImage
 
 CLASSES = LabelSet(
@@ -137,11 +138,40 @@ def test_scan_interrupted_between_stages_leaves_nothing_in_the_next_one(monkeypa
         return threads.run_both(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(insertion, "run_both", interrupted)
+        for module in (collection, insertion):
+            patch.setattr(module, "run_both", interrupted)
         with pytest.raises(KeyboardInterrupt):
             tree.insert_depth(scan, POSE)
     assert tree.insert_depth(scan, there) == fresh.insert_depth(scan, there)
     assert_same(tree, fresh)
+
+
+def test_scans_collected_ahead_while_others_are_inserted_give_the_same_map():
+    model = {"resolution": 0.1, "sensor_model": SensorModel(max_range=5.0), "num_classes": 4}
+    scans = [make_scan(seed, (60, 80), CloudConfig(moving_margin=1), with_labels=True) for seed in range(4)] * 5
+    poses = [replace(POSE, matrix=POSE.matrix + 0.05 * i * np.eye(4, k=3)) for i in range(len(scans))]
+    ahead, plain = SemanticOcTree(**model), SemanticOcTree(**model)
+    with ThreadPoolExecutor(1) as collecting, ThreadPoolExecutor(1) as inserting:
+        collected = [collecting.submit(ahead.collect_depth, *pair, True) for pair in zip(scans, poses, strict=True)]
+        reports = [inserting.submit(lambda one=one: ahead.insert_collected(one.result())) for one in collected]
+        assert [one.result() for one in reports] == [
+            plain.insert_depth(*pair) for pair in zip(scans, poses, strict=True)
+        ]
+    assert_same(ahead, plain)
+
+
+def test_collected_scan_is_taken_once_and_by_its_own_map():
+    scan = make_scan(0, (24, 32), CloudConfig(), with_labels=False)
+    tree, other = SemanticOcTree(0.1), SemanticOcTree(0.1)
+    collected = tree.collect_depth(scan, POSE)
+    with pytest.raises(InputError, match="another map's"):
+        other.insert_collected(collected)
+    assert other.known_voxels() == 0
+    tree.insert_collected(collected)
+    known = tree.known_voxels()
+    with pytest.raises(InputError, match="in the map already"):
+        tree.insert_collected(collected)
+    assert tree.known_voxels() == known > 0
 
 
 def test_pose_in_fortran_order_gives_the_same_map():

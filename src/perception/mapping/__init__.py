@@ -2,6 +2,7 @@
 """The map: a semantic octree with OctoMap's occupancy, and its files."""
 
 from perception.mapping.inputs import InsertReport
+from perception.mapping.insertion import CollectedScan
 from perception.mapping.lookup import RayHits
 from perception.mapping.merging import merge_maps
 from perception.mapping.octree import SemanticOcTree, SensorModel
@@ -14,6 +15,7 @@ __all__ = [
     "HIT",
     "OUTSIDE",
     "UNKNOWN",
+    "CollectedScan",
     "InsertReport",
     "OccupiedColumns",
     "OctreeLeaves",

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from perception.depth_kernels import depth_rows, pixel_labels
 from perception.errors import InputError
 from perception.geometry import Transform
+from perception.mapping.collection import CloudScan, ImageScan, PointCounts
 from perception.mapping.fusion import MAX_CLASSES
-from perception.mapping.insertion import CloudScan, ImageScan, ScanCounts
+from perception.mapping.insertion import VoxelCounts
 from perception.mapping.keys import KEY_END, KEY_ORIGIN
 from perception.types import DepthScan
 
@@ -195,22 +196,22 @@ def checked_image(scan: DepthScan, map_T_camera: Transform, num_classes: int) ->
     return ImageScan(depth_rows(scan), pixel_labels(scan), map_T_camera.matrix.astype(np.float32, order="C"))
 
 
-def make_report(scan: ScanCounts, forgotten: int) -> InsertReport:
+def make_report(points: PointCounts, voxels: VoxelCounts, forgotten: int) -> InsertReport:
     """The report of a scan."""
     return InsertReport(
-        points=scan.points,
-        dropped_not_finite=scan.not_finite,
-        dropped_out_of_map=scan.invalid - scan.not_finite,
-        beyond_max_range=scan.beyond_range,
-        unlabeled=scan.unlabeled,
-        invalid_labels=scan.invalid_labels,
-        invalid_confidences=scan.invalid_confidences,
-        clear_points=scan.clear_points,
-        clear_dropped=scan.clear_invalid,
-        hits=scan.hits,
-        bricks_touched=scan.touched,
-        bricks_changed=scan.changed,
-        bricks_refused=scan.refused,
+        points=points.points,
+        dropped_not_finite=points.not_finite,
+        dropped_out_of_map=points.invalid - points.not_finite,
+        beyond_max_range=voxels.beyond_range,
+        unlabeled=points.unlabeled,
+        invalid_labels=points.invalid_labels,
+        invalid_confidences=points.invalid_confidences,
+        clear_points=points.clear_points,
+        clear_dropped=points.clear_invalid,
+        hits=voxels.hits,
+        bricks_touched=voxels.touched,
+        bricks_changed=voxels.changed,
+        bricks_refused=voxels.refused,
         bricks_forgotten=forgotten,
-        parts=scan.parts,
+        parts=voxels.parts,
     )

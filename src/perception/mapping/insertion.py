@@ -10,15 +10,14 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perception.depth_kernels import DepthRows, PixelLabels
+from perception.errors import InputError
 from perception.mapping import parts
 from perception.mapping import scan as scanning
-from perception.mapping.image_scan import CLEARS, collect_image
+from perception.mapping.collection import CloudScan, Collection, ImageScan, PointCounts
 from perception.mapping.keys import KEY_END, KEY_ORIGIN, voxels_in
 from perception.mapping.rays import walk_clipped, walk_shares
 from perception.mapping.scan import Collector, Space
@@ -42,36 +41,34 @@ def range_limit(max_range: float) -> np.float32:
     return limit
 
 
-@dataclass(frozen=True, slots=True)
-class CloudScan:
-    """Points to insert, checked; map frame.
+@dataclass(slots=True)
+class CollectedScan:
+    """A scan of which nothing is left to do but what needs the map.
 
     Attributes:
-        points: (N, 3) float32, meters.
-        labels: (N,) int32, or empty.
-        confidence: (N,) float32 or empty.
-        clear: (M, 3) float32.
+        owner: who collected it.
+        collection: its entries; None once they are in the map.
+        origin: (3,) float32, meters, map frame.
+        origin_key: its voxel.
     """
 
-    points: NDArray[np.float32]
-    labels: NDArray[np.int32]
-    confidence: NDArray[np.float32]
-    clear: NDArray[np.float32]
+    owner: ScanInserter
+    collection: Collection | None
+    origin: NDArray[np.float32]
+    origin_key: tuple[int, int, int]
 
+    def take(self, inserter: ScanInserter) -> Collection:
+        """The entries, for the one who collected them, once.
 
-@dataclass(frozen=True, slots=True)
-class ImageScan:
-    """A depth image to insert, checked.
-
-    Attributes:
-        rows: the image.
-        known: its labels.
-        matrix: (4, 4) float32 map_T_camera.
-    """
-
-    rows: DepthRows
-    known: PixelLabels
-    matrix: NDArray[np.float32]
+        Raises:
+            InputError: they are in the map already, or for another one.
+        """
+        collection = self.collection
+        if collection is None or self.owner is not inserter:
+            state = "one that is in the map already" if collection is None else "another map's"
+            raise InputError(f"scan: expected one collected for this map and not inserted yet, got {state}")
+        self.collection = None
+        return collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +76,14 @@ class Scan:
     """One scan, and how to insert it.
 
     Attributes:
-        given: what the sensor saw.
+        collection: its entries.
         origin: (3,) float32.
         origin_key: its voxel.
         max_range: meters, negative for no limit.
         rules: how to update voxels.
     """
 
-    given: CloudScan | ImageScan
+    collection: Collection
     origin: NDArray[np.float32]
     origin_key: tuple[int, int, int]
     max_range: float
@@ -94,18 +91,10 @@ class Scan:
 
 
 @dataclass(slots=True)
-class ScanCounts:
-    """What became of a scan; see InsertReport for the meaning."""
+class VoxelCounts:
+    """What became of a scan's voxels; see InsertReport for the meaning."""
 
-    points: int = 0
-    clear_points: int = 0
-    not_finite: int = 0
     beyond_range: int = 0
-    unlabeled: int = 0
-    invalid_labels: int = 0
-    invalid_confidences: int = 0
-    invalid: int = 0
-    clear_invalid: int = 0
     hits: int = 0
     touched: int = 0
     changed: int = 0
@@ -127,21 +116,50 @@ class ScanInserter:
         self.resolution = resolution
         self.num_classes = num_classes
         self.workspace = Workspace(num_classes)
+        self._idle: list[Collection] = []
 
-    def insert(self, scan: Scan) -> ScanCounts:
-        """Insert one scan."""
+    def collect(
+        self,
+        given: CloudScan | ImageScan,
+        origin: NDArray[np.float32],
+        origin_key: tuple[int, int, int],
+        alone: bool,
+    ) -> CollectedScan:
+        """Find the entries of a scan; any thread may, also while another one inserts.
+
+        Args:
+            given: the scan.
+            origin: (3,) float32.
+            origin_key: its voxel.
+            alone: in this thread alone.
+        """
         try:
-            return self._insert(scan)
+            collection = self._idle.pop()
+        except IndexError:
+            collection = Collection(self.num_classes, self.resolution)
+        # One that is interrupted does not come back: the next scan must not take its marks for its own.
+        collection.fill(given, alone)
+        return CollectedScan(self, collection, origin, origin_key)
+
+    def insert(self, scan: Scan) -> tuple[PointCounts, VoxelCounts]:
+        """Insert one scan; its collection is for the next one then."""
+        try:
+            counts = self._insert(scan)
         except BaseException:
-            # An interrupted scan leaves its marks in the workspace: the next one must not take them for its own.
             self.workspace = Workspace(self.num_classes)
             raise
+        # The counts change with the next scan, which may begin at once.
+        points = scan.collection.counts
+        self._idle.append(scan.collection)
+        return points, counts
 
-    def _insert(self, scan: Scan) -> ScanCounts:
-        counts = ScanCounts()
-        bounds = self._collect(scan, counts)
-        reach = self._reach(scan)
-        box = _box(scan, bounds, reach)
+    def nbytes(self) -> int:
+        """Memory kept for the next scan."""
+        return self.workspace.nbytes() + sum(one.nbytes() for one in self._idle)
+
+    def _insert(self, scan: Scan) -> VoxelCounts:
+        counts = VoxelCounts()
+        box = _box(scan, scan.collection.bounds, self._reach(scan))
         if voxels_in(box) <= MAX_CELLS:
             self._insert_part(scan, box, None, counts)
             counts.parts = 1
@@ -157,79 +175,25 @@ class ScanInserter:
         ends = [(x + sign * radius) / self.resolution + KEY_ORIGIN for sign in (-1, 1) for x in scan.origin.tolist()]
         return np.array([min(max(math.floor(end), 0), KEY_END - 1) for end in ends], np.int64)
 
-    def _collect(self, scan: Scan, counts: ScanCounts) -> NDArray[np.int64]:
-        """Entries of the scan, into the workspace; returns (6,) their lowest and highest keys."""
-        if isinstance(scan.given, CloudScan):
-            self._collect_cloud(scan.given, counts)
-        else:
-            self._collect_image(scan.given, counts)
-        first, second = self.workspace.collectors
-        used = first.used + second.used
-        counts.invalid, counts.clear_invalid = int(used[scanning.INVALID]), int(used[scanning.CLEAR_INVALID])
-        counts.unlabeled, counts.invalid_labels = int(used[scanning.UNLABELED]), int(used[scanning.INVALID_LABELS])
-        counts.invalid_confidences = int(used[scanning.INVALID_CONFIDENCES])
-        low, high = np.minimum(first.bounds, second.bounds)[:3], np.maximum(first.bounds, second.bounds)[3:]
-        return np.concatenate([low, high])
-
-    def _collect_cloud(self, cloud: CloudScan, counts: ScanCounts) -> None:
-        half, clear_half = -(-len(cloud.points) // 2), -(-len(cloud.clear) // 2)
-        self.workspace.prepare_points(half + clear_half)
-        given = (cloud.points, cloud.labels, cloud.confidence)
-        self._collect_points((given, 0, half), (given, half, len(cloud.points)), True)
-        if len(cloud.clear):
-            ends = (cloud.clear, cloud.labels[:0], cloud.confidence[:0])
-            self._collect_points((ends, 0, clear_half), (ends, clear_half, len(cloud.clear)), False)
-        counts.points, counts.clear_points = len(cloud.points), len(cloud.clear)
-        if any(one.used[scanning.INVALID] for one in self.workspace.collectors):
-            counts.not_finite = int((~np.isfinite(cloud.points).all(axis=1)).sum())
-
-    def _collect_points(self, first: tuple[Any, int, int], second: tuple[Any, int, int], marks: bool) -> None:
-        """Points of either thread: the arrays, the first and behind the last."""
-        entries, rest = self.workspace.entries, (self.num_classes, 1.0 / self.resolution, marks)
-        mine, theirs = (
-            (*arrays, start, stop, *rest, entries, one)
-            for (arrays, start, stop), one in zip((first, second), self.workspace.collectors, strict=True)
-        )
-        run_both(compiled(scanning.collect), mine, theirs)
-
-    def _collect_image(self, image: ImageScan, counts: ScanCounts) -> None:
-        workspace, rows = self.workspace, image.rows
-        lines = -(-rows.depth.shape[0] // rows.stride)
-        middle, columns = -(-lines // 2) * rows.stride, len(rows.ray_x)
-        workspace.prepare_points(-(-lines // 2) * columns)
-        workspace.prepare_image(columns, -(-lines // 2) * columns)
-        rest = (self.num_classes, 1.0 / self.resolution, workspace.entries)
-        spans = ((0, middle), (middle, rows.depth.shape[0]))
-        first, second = (
-            (rows, image.known, image.matrix, *span, *rest, one, buffers)
-            for span, one, buffers in zip(spans, workspace.collectors, workspace.images, strict=True)
-        )
-        run_both(compiled(collect_image), first, second)
-        totals = workspace.images[0].counts + workspace.images[1].counts
-        counts.points, counts.clear_points, counts.not_finite = totals.tolist()
-        if counts.clear_points:
-            nothing = (np.empty(0, np.int32), np.empty(0, np.float32))
-            ends = [((one.clear, *nothing), 0, int(one.counts[CLEARS])) for one in workspace.images]
-            self._collect_points(ends[0], ends[1], False)
-
-    def _insert_in_parts(self, scan: Scan, box: NDArray[np.int64], counts: ScanCounts) -> None:
+    def _insert_in_parts(self, scan: Scan, box: NDArray[np.int64], counts: VoxelCounts) -> None:
         """Insert a scan whose box is too large for one window."""
         limit = range_limit(scan.max_range)
-        entries = self.workspace.take_entries()
+        entries = scan.collection.take_entries()
         rays = parts.find_rays(entries, scan.origin, self.resolution, scan.max_range, limit)
         for window, ends, chosen in parts.split(box, rays, MAX_CELLS):
-            self.workspace.give_entries(entries, chosen)
+            scan.collection.give_entries(entries, chosen)
             self._insert_part(scan, window, ends, counts)
             counts.parts += 1
         counts.beyond_range = rays.beyond
 
     def _insert_part(
-        self, scan: Scan, window: NDArray[np.int64], ends: NDArray[np.int64] | None, counts: ScanCounts
+        self, scan: Scan, window: NDArray[np.int64], ends: NDArray[np.int64] | None, counts: VoxelCounts
     ) -> None:
         """Insert what lies in one window; `ends` are the rays of the whole scan when it has several parts."""
         workspace, limit = self.workspace, range_limit(scan.max_range)
         workspace.prepare_window(voxels_in(window))
-        entries, collectors = workspace.entries, workspace.collectors
+        scan.collection.mark_ends_in(workspace.seen)
+        entries, collectors = scan.collection.entries, scan.collection.collectors
         origin = (scan.origin[0], scan.origin[1], scan.origin[2])
         space = Space(window, self.resolution, origin, limit, scan.origin_key)
         first, second = ((entries, space, one) for one in collectors)
@@ -248,9 +212,9 @@ class ScanInserter:
                 (workspace.cells[i], workspace.touched, *start, ends[i::2].copy(), rule, window) for i in range(2)
             )
             run_both(compiled(walk_clipped), first, second)
-        self._update(scan.rules, window, ends is not None, counts)
+        self._update(scan, window, ends is not None, counts)
 
-    def _update(self, rules: Rules, window: NDArray[np.int64], sparse: bool, counts: ScanCounts) -> None:
+    def _update(self, scan: Scan, window: NDArray[np.int64], sparse: bool, counts: VoxelCounts) -> None:
         store, workspace = self.store, self.workspace
         store.make_room(math.prod(int(bricks) // size + 2 for bricks, size in zip(window[3:], (8, 8, 16), strict=True)))
         results = np.zeros((2, 4), np.int64)
@@ -262,11 +226,11 @@ class ScanInserter:
                 workspace.touched,
                 sparse,
                 window,
-                workspace.entries,
-                workspace.collectors,
+                scan.collection.entries,
+                scan.collection.collectors,
                 workspace.heads[i],
                 workspace.scratch[i],
-                rules,
+                scan.rules,
                 results[i],
             )
             for i in range(2)

@@ -15,10 +15,11 @@ from perception.atomic_file import atomic_write
 from perception.config import SensorModelConfig
 from perception.geometry import Transform
 from perception.mapping import columns, editing, forgetting, inputs, leaves, map_files, octomap_io
+from perception.mapping.collection import CloudScan, ImageScan
 from perception.mapping.columns import Cursor
 from perception.mapping.fusion import MAX_CLASSES, MAX_KEPT
 from perception.mapping.inputs import InsertReport
-from perception.mapping.insertion import CloudScan, ImageScan, Scan, ScanInserter
+from perception.mapping.insertion import CollectedScan, Scan, ScanInserter
 from perception.mapping.keys import TREE_DEPTH, brick_corners
 from perception.mapping.lookup import Lookup
 from perception.mapping.results import OccupiedColumns, OctreeLeaves
@@ -110,7 +111,7 @@ class SemanticOcTree(Lookup):
                 before.
         """
         cloud = inputs.checked_cloud(points, labels, confidence, clear_points, self.num_classes)
-        return self._insert(cloud, sensor_origin)
+        return self.insert_collected(self._collect(cloud, sensor_origin))
 
     def insert_depth(self, scan: DepthScan, map_T_camera: Transform) -> InsertReport:
         """Insert a depth image: the same map as its cloud gives, without the cloud.
@@ -128,16 +129,46 @@ class SemanticOcTree(Lookup):
         Raises:
             InputError: labels for a map without classes, or the camera is outside of the map. The map is as before.
         """
-        image = inputs.checked_image(scan, map_T_camera, self.num_classes)
-        return self._insert(image, map_T_camera.translation)
+        return self.insert_collected(self.collect_depth(scan, map_T_camera))
 
-    def _insert(self, given: CloudScan | ImageScan, sensor_origin: ArrayLike) -> InsertReport:
-        origin, origin_key = inputs.checked_origin(sensor_origin, self.resolution)
+    def collect_depth(self, scan: DepthScan, map_T_camera: Transform, alone: bool = False) -> CollectedScan:
+        """The half of `insert_depth` that does not touch the map, so that the next scan need not wait for this one.
+
+        Args:
+            scan: as for insert_depth.
+            map_T_camera: as for insert_depth.
+            alone: in the caller's thread only, because the second thread of the map has a scan to insert.
+
+        Returns:
+            what `insert_collected` takes.
+
+        Raises:
+            InputError: as insert_depth.
+        """
+        image = inputs.checked_image(scan, map_T_camera, self.num_classes)
+        return self._collect(image, map_T_camera.translation, alone)
+
+    def insert_collected(self, collected: CollectedScan) -> InsertReport:
+        """The other half of `insert_depth`.
+
+        Args:
+            collected: of this map; once.
+
+        Returns:
+            as insert_depth.
+
+        Raises:
+            InputError: the scan was inserted before, or is another map's.
+        """
         with self._lock:
+            collection, origin_key = collected.take(self._inserter), collected.origin_key
             forgotten = self._store.keep_below(origin_key, 0.9, 0.75)
-            scan = Scan(given, origin, origin_key, float(self.sensor_model.max_range), self._rules())
-            result = self._inserter.insert(scan)
-        return inputs.make_report(result, forgotten)
+            max_range = float(self.sensor_model.max_range)
+            counts = self._inserter.insert(Scan(collection, collected.origin, origin_key, max_range, self._rules()))
+        return inputs.make_report(*counts, forgotten)
+
+    def _collect(self, given: CloudScan | ImageScan, sensor_origin: ArrayLike, alone: bool = False) -> CollectedScan:
+        return self._inserter.collect(given, *inputs.checked_origin(sensor_origin, self.resolution), alone)
 
     def decay(self, seconds: float) -> int:
         """Let evidence of classes with a time constant fade by the time that has passed.
@@ -201,7 +232,7 @@ class SemanticOcTree(Lookup):
     def scratch_usage(self) -> int:
         """Bytes kept for the next scan."""
         with self._lock:
-            return self._inserter.workspace.nbytes()
+            return self._inserter.nbytes()
 
     def known_voxels(self) -> int:
         """Number of voxels that are free or occupied."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.mapping.collection import ScanEntries
 from perception.mapping.keys import KEY_ORIGIN, voxels_in
-from perception.mapping.workspace import ScanEntries
 
 MARGIN = 2.0
 """Voxels by which a box is widened before rays are sorted out: they are walked in other arithmetic."""

@@ -111,11 +111,16 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return _entry_points[function]
 
 
+def run_one_by_one(function: Callable[..., Any], first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Call a function with two sets of arguments in this thread."""
+    return function(*first), function(*second)
+
+
 def run_both(function: Callable[..., Any], first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, Any]:
     """Call a function with two sets of arguments, at the same time where there are two cores."""
     global _helper
     if available_cores() < 2:
-        return function(*first), function(*second)
+        return run_one_by_one(function, first, second)
     with _making:
         if _helper is None:
             _helper = _Helper()
