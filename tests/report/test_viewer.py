@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import types
@@ -17,6 +18,7 @@ from made_runs import LABELS, room_map, write_run
 
 from perception.cli.main import main
 from perception.config import PerceptionConfig
+from perception.errors import PerceptionError
 from perception.geometry import PinholeCamera, Transform
 from perception.pipeline import PerceptionPipeline
 from perception.types import Frame, LabelImage
@@ -138,3 +140,31 @@ def test_the_viewer_is_found_without_an_activated_environment(tmp_path, monkeypa
     found = os.environ["PATH"]
     _find_viewer()
     assert os.environ["PATH"] == found
+
+
+def test_without_a_screen_logging_fails_at_once_and_does_not_wait_for_a_viewer(tmp_path, monkeypatch, capsys):
+    rerun = pytest.importorskip("rerun", reason="needs rerun-sdk (extra viewer)")
+    from perception.report import rerun_log
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(rerun_log, "VIEWER_PORT", unused.getsockname()[1])
+    monkeypatch.setattr(rerun_log, "VIEWER_S", 0.3)
+    monkeypatch.setattr(rerun.RecordingStream, "spawn", lambda *_, **options: None)
+    room_map().write(tmp_path / "map.ot", LABELS)
+    assert main(["view", str(tmp_path / "map.ot")]) == 1
+    assert "its viewer does not answer" in capsys.readouterr().err
+
+
+def test_a_log_that_cannot_be_finished_is_one_sentence_unless_another_error_came_first(tmp_path, monkeypatch):
+    rerun = pytest.importorskip("rerun", reason="needs rerun-sdk (extra viewer)")
+    from perception.report.rerun_log import RerunLog
+
+    def full(*_, **options):
+        raise RuntimeError("No space left on device")
+
+    monkeypatch.setattr(rerun.RecordingStream, "flush", full)
+    with pytest.raises(PerceptionError, match=r"Rerun cannot finish .*a\.rrd: No space"):
+        RerunLog("test", tmp_path / "a.rrd", None).close()
+    with pytest.raises(KeyError, match="first"), RerunLog("test", tmp_path / "b.rrd", None):
+        raise KeyError("first")

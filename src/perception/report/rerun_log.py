@@ -6,11 +6,14 @@ Rerun is an optional dependency (extra ``viewer``); nothing else of the package 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import re
 import shutil
+import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +42,8 @@ MAX_PATH = 500
 MAP_EVERY = 10
 """Frames between two maps of a run that is followed."""
 JPEG_QUALITY = 80
+VIEWER_PORT, VIEWER_S, FLUSH_S = 9876, 10.0, 60.0
+"""Where Rerun's viewer listens, and seconds to wait for it to start, and to take the last of what was logged."""
 PATH_COLOR = (214, 0, 127)
 STAGE_COLUMNS = ("read_ms", "prepare_ms", "segment_ms", "cloud_ms", "insert_ms", "costmap_ms", "frame_ms")
 
@@ -65,6 +70,21 @@ def _find_viewer() -> None:
         os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *spec.submodule_search_locations])
 
 
+def _wait_for_viewer() -> None:
+    """Raise OSError unless the viewer listens: without one, all that is logged would be waited for without end."""
+    deadline = time.monotonic() + VIEWER_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", VIEWER_PORT), timeout=1).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise OSError(
+                    f"its viewer does not answer on port {VIEWER_PORT}; where there is no screen, write a file (.rrd)"
+                ) from error
+        time.sleep(0.2)
+
+
 class RerunLog:
     """Something that Rerun shows: images, clouds, maps, costmaps, the camera's path and curves.
 
@@ -79,7 +99,7 @@ class RerunLog:
 
     def __init__(self, name: str, output: Path | None, label_set: LabelSet | None) -> None:
         self._rerun = rerun = import_rerun()
-        self._label_set = label_set
+        self._label_set, self._output = label_set, output
         self._path: list[NDArray[np.float64]] = []
         self._places, self._path_step = 0, 1
         self._classes: set[int] = set()
@@ -91,6 +111,7 @@ class RerunLog:
             if output is None:
                 _find_viewer()
                 self._stream.spawn(default_blueprint=self._blueprint())
+                _wait_for_viewer()
             else:
                 output.parent.mkdir(parents=True, exist_ok=True)
                 self._stream.save(output, default_blueprint=self._blueprint())
@@ -107,14 +128,26 @@ class RerunLog:
     def __enter__(self) -> RerunLog:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+            return
+        # The error that ended the run is the one to tell of.
+        with contextlib.suppress(PerceptionError):
+            self.close(wait_s=1.0)
 
-    def close(self) -> None:
-        """Write what is still on its way."""
+    def close(self, wait_s: float = FLUSH_S) -> None:
+        """Write what is still on its way, for at most so many seconds.
+
+        Raises:
+            PerceptionError: the disk is full, or the viewer does not take it.
+        """
         self._finish()
-        self._stream.flush()
-        self._stream.disconnect()
+        try:
+            self._stream.flush(timeout_sec=wait_s)
+            self._stream.disconnect()
+        except RuntimeError as error:
+            raise PerceptionError(f"Rerun cannot finish {self._output or 'showing'}: {error}") from error
 
     def set_time(self, stamp_ns: int, index: int) -> None:
         """What is logged from now on belongs to a frame: its time, nanoseconds, and its number."""
