@@ -18,7 +18,15 @@ def test_a_tuned_process_that_settled_leaves_what_is_loaded_to_itself():
 
 
 def test_a_process_that_is_not_tuned_keeps_its_garbage_collector_as_it_was():
-    assert run("import gc; from perception.process import settle; settle(); print(gc.get_freeze_count())") == "0"
+    # Python 3.12 begins with some frozen.
+    code = """
+import gc
+from perception.process import settle
+before = gc.get_freeze_count()
+settle()
+print(gc.get_freeze_count() - before)
+"""
+    assert run(code) == "0"
 
 
 def test_settling_again_frees_what_has_become_garbage_since():
