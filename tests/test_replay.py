@@ -12,6 +12,7 @@ import yaml
 from perception import image_codec
 from perception.cli.main import main
 from perception.config import PerceptionConfig
+from perception.errors import PerceptionError
 from perception.labels import LabelSet
 from perception.mapping import SemanticOcTree
 from perception.record import RecordOptions, record
@@ -136,6 +137,28 @@ def test_map_cut_in_half_is_one_line(replayed, tmp_path, capsys):
 def test_bag_without_the_topics_is_one_line(bag, tmp_path, capsys):
     message = one_error(capsys, "replay", bag, "--labels", "none", "--topic", "color=/absent", "--output", tmp_path)
     assert "/absent" in message
+
+
+def test_the_recordings_own_folder_is_no_output(bag, capsys):
+    before = sorted(path.name for path in bag.iterdir())
+    assert "expected another folder" in one_error(capsys, "replay", bag, "--labels", "none", "--output", f"{bag}/.")
+    assert sorted(path.name for path in bag.iterdir()) == before
+
+
+def test_nothing_of_an_earlier_run_stays_beside_a_new_one(bag, tmp_path, monkeypatch):
+    _run(bag, tmp_path, "truth")
+    (tmp_path / "labels_of_mine.png").write_bytes(b"mine")
+    assert (tmp_path / "labels_000000.png").exists()
+    _run(bag, tmp_path, "none")
+    assert [path.name for path in tmp_path.glob("labels_*")] == ["labels_of_mine.png"]
+
+    def full(self, *_, **options):
+        raise PerceptionError("disk full")
+
+    monkeypatch.setattr(SemanticOcTree, "write_binary", full)
+    with pytest.raises(PerceptionError, match="disk full"):
+        _run(bag, tmp_path, "none")
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_misspelt_parameter_is_one_line(bag, tmp_path, capsys):

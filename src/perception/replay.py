@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from perception.types import Frame
 
 LABEL_SOURCES = ("network", "truth", "none")
 PICTURED_FRAMES = 4
+PICTURE_NAME = re.compile(r"labels_\d{6}\.png")
 
 
 class Replay:
@@ -98,6 +100,7 @@ class Replay:
         seconds = time.perf_counter() - start
         if not stamps:
             raise InputError(f"{self.source.name}: no frame could be mapped ({dict(self.dropped)})")
+        self._forget_earlier_run()
         self._write_maps()
         self._draw()
         result = self._result(seconds, start - warm_up_start, (stamps[-1] - stamps[0]) / 1e9)
@@ -115,6 +118,12 @@ class Replay:
         self._truth.add(outcome.frame.labels, outcome)
         self._pictures.add(outcome)
         return True
+
+    def _forget_earlier_run(self) -> None:
+        """Remove what this run may not replace: pictures of other frames, and figures that would not fit a new map."""
+        pictures = (path for path in self.output.glob("labels_*.png") if PICTURE_NAME.fullmatch(path.name))
+        for path in (self.output / "result.json", *pictures):
+            path.unlink(missing_ok=True)
 
     def _write_maps(self) -> None:
         from perception.costmap import write_costmap

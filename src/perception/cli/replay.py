@@ -12,6 +12,7 @@ from typing import Any
 from perception.cli.arguments import add_config_arguments, add_labels_argument, add_source_arguments, source_options
 from perception.cli.losses import loss_lines
 from perception.config import load_config
+from perception.errors import InputError
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -45,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     from perception.sources import open_source
 
     config = load_config(arguments.config, arguments.set)
+    if arguments.output.resolve() == Path(arguments.source).resolve():
+        raise InputError(f"--output: expected another folder than the recording's, {arguments.source}")
     options = source_options(arguments, config.cloud.sync_tolerance)
     with open_source(arguments.source, options) as source:
         replay = Replay(source, config, arguments.output, arguments.labels)
