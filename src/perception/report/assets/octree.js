@@ -179,6 +179,8 @@ class OctreeCanvas {
       gl.uniform2f(places.viewport, width, height);
       gl.bindVertexArray(this.path.array);
       for (const [thickness, nearer, name] of [[5 * ratio, 1e-4, "--path-rim"], [3 * ratio, 2e-4, "--path"]]) {
+        // The rim of one stretch must not cover the color of the next.
+        gl.depthMask(name === "--path");
         gl.uniform1f(places.width, thickness);
         gl.uniform1f(places.nearer, nearer);
         gl.uniform3fv(places.color, cssColor(this.canvas, name).map((value) => value / 255));

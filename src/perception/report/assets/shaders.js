@@ -20,7 +20,6 @@ uniform vec2 heights;
 uniform highp sampler2D palette, scale;
 out vec3 voxel;
 out float height;
-centroid out float level;
 flat out vec3 color;
 flat out vec3 normal;
 flat out float shade;
@@ -48,28 +47,36 @@ void main() {
   if (!front) shade *= 0.55;
   labelIndex = label;
   height = position.z;
-  // For slices: what lies flat on their lower end belongs to the voxel below, and no face has grown.
-  level = origin.z + size * (low.z + (axis == 2 ? 0.5 : corner.y * float(extentV)));
   gl_Position = clip_T_map * vec4(position, 1.0);
   if (!front) gl_Position.z += 2e-5 * gl_Position.w;
   if (entry.a < 0.5 || (!front && !cut)) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
+}`;
+
+// What lies flat on the lower end of a slice belongs to the voxel below, and a face by as much as it grew to none.
+const SLICE = `
+bool inSlice() {
+  float level = abs(normal.z) > 0.5 ? first.z + 0.5 : clamp(voxel.z, first.z, last.z + 1.0);
+  float z = origin.z + size * level;
+  return z >= slice.x && z <= slice.y;
 }`;
 
 const FACE_COLOR = `#version 300 es
 precision highp float;
 in vec3 voxel;
 in float height;
-centroid in float level;
 flat in vec3 color;
-flat in vec3 normal;
+flat in vec3 normal, first, last;
 flat in float shade;
 uniform vec2 slice, heights;
+uniform vec3 origin;
+uniform float size;
 uniform bool byHeight;
 uniform highp sampler2D scale;
 out vec4 result;
+${SLICE}
 
 void main() {
-  if (level < slice.x || level > slice.y) discard;
+  if (!inSlice()) discard;
   vec2 plane = abs(normal.x) > 0.5 ? voxel.yz : (abs(normal.y) > 0.5 ? voxel.xz : voxel.xy);
   vec2 width = fwidth(plane);
   vec2 edge = abs(fract(plane - 0.5) - 0.5) / max(width, vec2(1e-6));
@@ -83,14 +90,16 @@ const FACE_PICK = `#version 300 es
 precision highp float;
 precision highp int;
 in vec3 voxel;
-centroid in float level;
 flat in vec3 normal, first, last;
 flat in uint labelIndex;
 uniform vec2 slice;
+uniform vec3 origin;
+uniform float size;
 out uvec4 result;
+${SLICE}
 
 void main() {
-  if (level < slice.x || level > slice.y) discard;
+  if (!inSlice()) discard;
   // The half pixel by which a face has grown is no voxel of its own.
   result = uvec4(uvec3(clamp(floor(voxel - 0.5 * normal), first, last)), labelIndex + 1u);
 }`;
