@@ -94,6 +94,14 @@ def test_scores_of_a_network_that_says_floor_everywhere_are_those_of_the_share_o
     assert [entry["score"] for entry in worst] == pytest.approx(sorted(by_frame)[:2])
 
 
+def test_every_frame_says_how_right_the_finished_map_is_on_its_pixels(run):
+    # A network that says one thing everywhere is as right fused as not, but for voxels that lost a label.
+    fused, single = ([row[f"{which}_accuracy"] for row in run.frames] for which in ("fused", "single"))
+    assert fused == pytest.approx(single, abs=0.02) and min(fused) > 0.05
+    assert all(0 < row["fused_mean_iou"] < row["fused_accuracy"] for row in run.frames)
+    assert min(fused) <= run.scalar("fusion.fused.pixel_accuracy") <= max(fused)
+
+
 def test_map_and_costmap_equal_to_the_truth_are_scored_full_and_labels_are_not(run):
     assert run.scalar("map.occupancy.precision") == run.scalar("map.occupancy.recall") == 1.0
     assert run.scalar("map.occupancy.coverage") == 1.0

@@ -218,6 +218,7 @@ class _Evaluation:
         start, tree, label_set = time.perf_counter(), self.pipeline.tree, self.pipeline.label_set
         grid = self.pipeline.costmap()
         scores = self.scores.summary(grid)
+        files.fill_frames(self.output / files.FRAMES, self.scores.by_frame)
         scores["detection"] = self.detection.summary(self.scores.not_scored) if self.detection else None
         worst = self.scores.write_pictures(self.output)
         tree.write(self.output / files.MAP, label_set=label_set)

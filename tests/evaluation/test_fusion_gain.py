@@ -26,7 +26,8 @@ def result():
 
 def test_both_are_scored_on_the_same_pixels():
     gain = FusionGain(Map(), ClassMapping.build(SET, SET), step=1)
-    gain.add(result(), np.array([[0, 0], [0, 1]]), np.array([[0, 1], [1, 1]]))
+    gain.add(7, result(), np.array([[0, 0], [0, 1]]), np.array([[0, 1], [1, 1]]))
+    gain.add(8, result(), np.full((2, 2), -1), np.zeros((2, 2), np.int32))
     found = gain.summary()
     assert found is not None
     assert found["pixels"] == 4
@@ -34,11 +35,13 @@ def test_both_are_scored_on_the_same_pixels():
     assert found["single"]["mean_iou"] == pytest.approx((1 / 3 + 1 / 3) / 2)
     assert found["fused"]["pixel_accuracy"] == pytest.approx(3 / 4)
     assert found["fused"]["mean_iou"] == pytest.approx((3 / 4 + 0) / 2)
+    assert gain.by_frame == {7: {"single_accuracy": 0.5, "fused_accuracy": 0.75, "fused_mean_iou": 0.375}}
 
 
 def test_memory_is_bounded_on_long_runs():
     gain = FusionGain(Map(), ClassMapping.build(SET, SET), step=1, max_points=20)
-    for _ in range(100):
-        gain.add(result(), np.zeros((2, 2), np.int32), np.zeros((2, 2), np.int32))
+    for index in range(100):
+        gain.add(index, result(), np.zeros((2, 2), np.int32), np.zeros((2, 2), np.int32))
     found = gain.summary()
     assert found is not None and 2 <= found["frames"] <= 6
+    assert len(gain.by_frame) == found["frames"] and set(np.diff(list(gain.by_frame))) == {32}

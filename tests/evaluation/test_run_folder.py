@@ -9,12 +9,14 @@ import pytest
 from perception.errors import InputError
 from perception.evaluation.run_folder import (
     EVALUATION,
+    FRAME_COLUMNS,
     SUMMARY,
     SWEEP,
     RowWriter,
     begin_evaluation,
     begin_run,
     claim_folder,
+    fill_frames,
     find_failures,
     find_runs,
     finish,
@@ -46,6 +48,16 @@ def test_rows_come_back_as_numbers_and_empty_cells_as_none(tmp_path: Path):
         {"index": 1, "value": 0.25, "text": "a, b"},
         {"index": 2, "value": None, "text": None},
     ]
+
+
+def test_what_becomes_known_later_is_filled_in_and_all_else_stays(tmp_path: Path):
+    with RowWriter(tmp_path / "frames.csv", FRAME_COLUMNS) as writer:
+        writer.write({"index": 0, "stamp_ns": 10**18 + 1, "dropped": 'no pose, "map"', "read_ms": 0.1234567})
+        writer.write({"index": 1, "stamp_ns": 10**18 + 2, "pixel_accuracy": 0.5})
+    before = read_rows(tmp_path / "frames.csv")
+    fill_frames(tmp_path / "frames.csv", {1: {"fused_accuracy": 0.75, "fused_mean_iou": float("nan")}, 9: {"x": 1.0}})
+    assert read_rows(tmp_path / "frames.csv") == [before[0], before[1] | {"fused_accuracy": 0.75}]
+    assert [path.name for path in tmp_path.iterdir()] == ["frames.csv"]
 
 
 def test_rows_of_a_failed_run_leave_nothing(tmp_path: Path):

@@ -8,6 +8,7 @@ import re
 import pytest
 from made_runs import write_run
 
+from perception.evaluation.run_folder import fill_frames
 from perception.report.comparison import paired_differences, paired_values, recording_means
 from perception.report.comparison_sections import difference_section, means_table, summary_table
 from perception.report.runs import load_runs
@@ -30,6 +31,18 @@ def test_a_run_that_is_worse_on_every_frame_is_called_worse(tmp_path):
     time = found["timing.stages.frame.p50_ms"]
     assert time.difference == 0
     assert time.verdict == "same"
+
+
+def test_scores_of_the_fused_map_are_compared_frame_by_frame_where_frames_have_them(tmp_path):
+    runs = [write_run(tmp_path / "a", 0.8, "first"), write_run(tmp_path / "b", 0.7, "second")]
+    assert "fusion.fused.pixel_accuracy" not in {one.metric for one in paired_differences(load_runs(runs))}
+    for path, value in zip(runs, (0.5, 0.75), strict=True):
+        fill_frames(path / "frames.csv", {index: {"fused_accuracy": value} for index in range(0, 40, 2)})
+    found = {one.metric: one for one in paired_differences(load_runs(runs))}
+    fused = found["fusion.fused.pixel_accuracy"]
+    assert (fused.title, fused.pairs, fused.frames) == ("Pixel accuracy of the fused map per frame", "frames", 20)
+    assert (fused.difference, fused.low, fused.high, fused.verdict) == (0.25, 0.25, 0.25, "better")
+    assert found["segmentation.pixel_accuracy"].frames == 40
 
 
 def test_runs_of_different_recordings_are_not_compared(tmp_path):

@@ -20,6 +20,7 @@ MAX_POINTS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
+    index: int
     points: NDArray[np.float32]
     truth: NDArray[np.int32]
     predicted: NDArray[np.int32]
@@ -33,19 +34,24 @@ class FusionGain:
         mapping: to the classes in which is scored.
         step: every so many points of a cloud are asked for.
         max_points: bound of what is remembered.
+
+    Attributes:
+        by_frame: after :meth:`summary`, by number of the frame, ``single_accuracy`` and ``fused_accuracy`` of its
+            pixels and ``fused_mean_iou``; only of frames that are remembered and have true labels.
     """
 
     def __init__(self, tree: Any, mapping: ClassMapping, step: int = PIXEL_STEP, max_points: int = MAX_POINTS) -> None:
         self._tree, self._mapping, self._step, self._max_points = tree, mapping, step, max_points
         self._samples: list[_Sample] = []
         self._frames, self._every = 0, 1
+        self.by_frame: dict[int, dict[str, float]] = {}
 
-    def add(self, result: Any, truth: NDArray[np.int32], predicted: NDArray[np.int32]) -> None:
-        """Note pixels of a frame: its FrameResult, and (H, W) true and predicted ids as they are scored."""
+    def add(self, index: int, result: Any, truth: NDArray[np.int32], predicted: NDArray[np.int32]) -> None:
+        """Note pixels of a frame: its number and FrameResult, and (H, W) true and predicted ids as they are scored."""
         if self._frames % self._every == 0:
             pixels = result.cloud.pixels[:: self._step]
             points = result.frame.map_T_camera.apply(result.cloud.points[:: self._step])
-            self._samples.append(_Sample(points, truth.ravel()[pixels], predicted.ravel()[pixels]))
+            self._samples.append(_Sample(index, points, truth.ravel()[pixels], predicted.ravel()[pixels]))
             if sum(len(sample.truth) for sample in self._samples) > self._max_points and len(self._samples) > 1:
                 self._samples, self._every = self._samples[::2], 2 * self._every
         self._frames += 1
@@ -54,9 +60,19 @@ class FusionGain:
         """Scores of ``single`` images and of the ``fused`` map on the same pixels; None when none was counted."""
         label_set = self._mapping.label_set
         single, fused = ConfusionMatrix(label_set.num_classes), ConfusionMatrix(label_set.num_classes)
+        self.by_frame = {}
         for sample in self._samples:
-            single.add(sample.truth, sample.predicted)
-            fused.add(sample.truth, self._mapping.scored_ids(self._tree.label_of(sample.points)))
+            before, after = ConfusionMatrix(label_set.num_classes), ConfusionMatrix(label_set.num_classes)
+            before.add(sample.truth, sample.predicted)
+            after.add(sample.truth, self._mapping.scored_ids(self._tree.label_of(sample.points)))
+            single.counts += before.counts
+            fused.counts += after.counts
+            if after.total:
+                self.by_frame[sample.index] = {
+                    "single_accuracy": before.accuracy(),
+                    "fused_accuracy": after.accuracy(),
+                    "fused_mean_iou": after.mean_iou(),
+                }
         if not single.total:
             return None
         single_iou, fused_iou = single.iou(), fused.iou()

@@ -132,7 +132,9 @@ def _compare(scalar: Scalar, pairs: Sequence[tuple[Run, Run]], margin: float | N
     if not len(both):
         return None
     a, b = both.mean(axis=0).tolist()
-    series = _by_frame(scalar.frame_column, pairs) if scalar.frame_column else [both[:, 1] - both[:, 0]]
+    series = _by_frame(scalar.frame_column, pairs)
+    if not any(len(one) for one in series):
+        series = [both[:, 1] - both[:, 0]]
     differences = np.concatenate(series)
     low, high = block_bootstrap_interval(series) or (None, None)
     loss = (a - b) if scalar.better == HIGHER else (b - a)

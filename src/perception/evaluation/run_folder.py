@@ -46,8 +46,9 @@ HOLDERS = {
 """What a folder holds that has one of these files."""
 MAX_JSON_BYTES = 1 << 26
 FRAME_COLUMNS = (
-    "index", "stamp_ns", "dropped", "pixel_accuracy", "mean_iou", "confidence", "points", "read_ms", "prepare_ms",
-    "segment_ms", "cloud_ms", "insert_ms", "costmap_ms", "frame_ms", "rss_mb", "map_mb", "x", "y", "z",
+    "index", "stamp_ns", "dropped", "pixel_accuracy", "mean_iou", "confidence", "single_accuracy", "fused_accuracy",
+    "fused_mean_iou", "points", "read_ms", "prepare_ms", "segment_ms", "cloud_ms", "insert_ms", "costmap_ms",
+    "frame_ms", "rss_mb", "map_mb", "x", "y", "z",
 )  # fmt: skip
 _Kind = TypeVar("_Kind")
 PATH_COLUMNS = ("stamp_ns", "x", "y", "z", "qx", "qy", "qz", "qw")
@@ -314,6 +315,13 @@ class RowWriter:
             self._part.replace(self._path)
         else:
             self._part.unlink(missing_ok=True)
+
+
+def fill_frames(path: Path, values: Mapping[int, Mapping[str, Any]]) -> None:
+    """Write what became known later into ``frames.csv``, row by row: values of columns by number of the frame."""
+    with path.open(encoding="utf-8", newline="") as file, RowWriter(path, FRAME_COLUMNS) as writer:
+        for row in csv.DictReader(file):
+            writer.write({**row, **values.get(int(row["index"]), {})})
 
 
 def _text(value: Any) -> Any:

@@ -64,6 +64,7 @@ class RunScores:
         confusion: pixels by true and predicted class, None where no labels are compared.
         true_voxels: the true voxels in the map's resolution and classes, after :meth:`summary`.
         true_grid: the true costmap, after :meth:`summary`.
+        by_frame: after :meth:`summary`, what only the finished map says of each frame, by its number.
 
     Raises:
         InputError: the class mapping does not fit.
@@ -83,6 +84,7 @@ class RunScores:
         self.confusion: ConfusionMatrix | None = None
         self.true_voxels: VoxelMap | None = None
         self.true_grid: CostGrid | None = None
+        self.by_frame: dict[int, dict[str, float]] = {}
         self._tree, self._config, self._label_set, self._voxels = tree, config, label_set, voxels
         self._mapping = self._match(truth_set, "segmentation", options.class_mapping)
         voxel_set = voxels.label_set if voxels else None
@@ -119,14 +121,16 @@ class RunScores:
             self._true_pixels += np.bincount(inside, minlength=len(self._true_pixels))
             truth = self._mapping.true_ids(own)
             predicted = self._mapping.scored_ids(labels.labels)
-            row |= self._compare(result, truth, predicted)
+            row |= self._compare(index, result, truth, predicted)
         self._worst.add(index, result, truth, predicted, (row["pixel_accuracy"], row["mean_iou"]))
         return row
 
-    def _compare(self, result: Any, truth: NDArray[np.int32], predicted: NDArray[np.int32]) -> dict[str, float | None]:
+    def _compare(
+        self, index: int, result: Any, truth: NDArray[np.int32], predicted: NDArray[np.int32]
+    ) -> dict[str, float | None]:
         assert self.confusion is not None
         frame = ConfusionMatrix(self.confusion.num_classes)
-        self._fusion.add(result, truth, predicted)
+        self._fusion.add(index, result, truth, predicted)
         self._with_truth += 1
         if self._given:
             return {}
@@ -147,6 +151,7 @@ class RunScores:
         result: dict[str, Any] = {"segmentation": None, "fusion": None}
         if self.confusion is not None and self._mapping is not None:
             result["fusion"] = self._fusion.summary()
+            self.by_frame = self._fusion.by_frame
             if self._given:
                 self.not_scored.append("segmentation: the map was given the true labels")
             elif self.confusion.total:

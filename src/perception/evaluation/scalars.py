@@ -36,9 +36,11 @@ SCALARS: tuple[Scalar, ...] = (
     Scalar("segmentation.frequency_weighted_iou", "Frequency-weighted IoU, single images"),
     Scalar("segmentation.expected_calibration_error", "Expected calibration error", LOWER),
     Scalar("fusion.single.mean_iou", "Mean IoU before fusion, same pixels"),
-    Scalar("fusion.fused.mean_iou", "Mean IoU of the fused map, same pixels"),
+    Scalar("fusion.fused.mean_iou", "Mean IoU of the fused map, same pixels", frame_column="fused_mean_iou"),
     Scalar("fusion.single.pixel_accuracy", "Pixel accuracy before fusion, same pixels"),
-    Scalar("fusion.fused.pixel_accuracy", "Pixel accuracy of the fused map, same pixels"),
+    Scalar(
+        "fusion.fused.pixel_accuracy", "Pixel accuracy of the fused map, same pixels", frame_column="fused_accuracy"
+    ),
     Scalar("map.semantic.mean_iou", "Mean IoU of voxels"),
     Scalar("map.semantic.accuracy", "Labels right of true occupied voxels"),
     Scalar("map.occupancy.precision", "Occupied voxels, precision"),

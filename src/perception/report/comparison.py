@@ -33,6 +33,8 @@ HEADLINES = {
 FRAME_TITLES = {
     "pixel_accuracy": "Pixel accuracy per frame",
     "mean_iou": "Mean IoU per frame",
+    "fused_accuracy": "Pixel accuracy of the fused map per frame",
+    "fused_mean_iou": "Mean IoU of the fused map per frame",
     "frame_ms": "Time per frame",
 }
 
@@ -108,26 +110,26 @@ def paired_differences(runs: Sequence[ReportRun]) -> list[Difference]:
 def _difference(
     scalar: Scalar, pairs: Sequence[tuple[ReportRun, ReportRun]], sources: tuple[str, ...]
 ) -> Difference | None:
-    if scalar.frame_column:
-        values = [paired_values(a.run.frames, b.run.frames, scalar.frame_column) for a, b in pairs]
-    else:
+    values = [paired_values(a.run.frames, b.run.frames, scalar.frame_column) for a, b in pairs]
+    by_frame = any(len(one) for one in values)
+    if not by_frame:
         known = [(a.run.scalar(scalar.name), b.run.scalar(scalar.name)) for a, b in pairs]
         values = [np.array([pair for pair in known if None not in pair], np.float64).reshape(-1, 2)]
     both = np.concatenate(values)
-    if not len(both):
+    if not len(both) or not (by_frame or len(pairs) > 1):
         return None
     first, second = pairs[0]
     interval = block_bootstrap_interval([pair[:, 1] - pair[:, 0] for pair in values])
     mean_a, mean_b = both.mean(axis=0)
     return Difference(
         scalar.name,
-        FRAME_TITLES.get(scalar.frame_column, scalar.title),
+        FRAME_TITLES.get(scalar.frame_column, scalar.title) if by_frame else scalar.title,
         scalar.unit,
         scalar.better,
         first.variant or first.name,
         second.variant or second.name,
         sources,
-        "frames" if scalar.frame_column else "recordings",
+        "frames" if by_frame else "recordings",
         len(both),
         float(mean_a),
         float(mean_b),

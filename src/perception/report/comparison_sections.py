@@ -162,6 +162,8 @@ def curve_comparison(runs: Sequence[ReportRun]) -> str:
         for name, title, unit, limits in (
             ("pixel_accuracy", "Pixel accuracy of single images", "", (0.0, 1.0)),
             ("mean_iou", "Mean IoU of single images", "", (0.0, 1.0)),
+            ("fused_accuracy", "Pixel accuracy of the fused map", "", (0.0, 1.0)),
+            ("fused_mean_iou", "Mean IoU of the fused map", "", (0.0, 1.0)),
             ("frame_ms", "Time per frame", "ms", None),
             ("map_mb", "Memory of the map", "MB", None),
         ):

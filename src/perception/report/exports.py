@@ -20,8 +20,8 @@ from perception.report.runs import ReportRun
 FORMAT = 1
 CLASS_COLUMNS = ("run", "source", "variant", "scores", "id", "name", "pixels", "predicted", "accuracy", "precision",
                  "iou", "single_iou", "fused_iou", "true", "ap")  # fmt: skip
-FRAME_TABLES = ("index", "stamp_ns", "dropped", "pixel_accuracy", "mean_iou", "confidence", "frame_ms", "rss_mb",
-                "map_mb")  # fmt: skip
+FRAME_TABLES = ("index", "stamp_ns", "dropped", "pixel_accuracy", "mean_iou", "confidence", "single_accuracy",
+                "fused_accuracy", "fused_mean_iou", "frame_ms", "rss_mb", "map_mb")  # fmt: skip
 
 
 def write_exports(

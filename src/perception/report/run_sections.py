@@ -148,9 +148,11 @@ def curves(run: ReportRun) -> str:
     # Dashed over the longest stage, which it nearly covers.
     stages.append(Series("whole frame", times, column(run, "frame_ms"), "--text", True))
     scores = series(("pixel_accuracy", "pixel accuracy"), ("mean_iou", "mean IoU"))
+    fusion = series(("single_accuracy", "single images"), ("fused_accuracy", "fused map"))
     segmentation = run.summary.get("segmentation") or {}
     charts = [
         line_chart("Scores of single images against the truth", scores, axis, "", (0.0, 1.0)),
+        line_chart("Pixel accuracy before and after fusion, same pixels", fusion, axis, "", (0.0, 1.0)),
         line_chart("Mean confidence of the labels", series(("confidence", "confidence")), axis, "", (0.0, 1.0)),
         line_chart("Time per stage (logarithmic)", stages, axis, "ms", logarithmic=True),
         reliability_chart(segmentation.get("calibration") or [], segmentation.get("expected_calibration_error")),

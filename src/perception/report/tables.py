@@ -101,11 +101,13 @@ def name_cell(name: str, color: str = "") -> Cell:
 
 
 def breakable(name: str) -> str:
-    """A name as HTML whose long words may break after the signs that join them, and not elsewhere."""
-    words = (
-        [word] if len(word) <= LONG_WORD else re.findall(r"[^_=./]*[_=./]+|[^_=./]+", word) for word in name.split(" ")
-    )
-    return " ".join("<wbr>".join(text(part) for part in parts) for parts in words)
+    """A name as HTML that may break before values, and in long words after the signs that join their parts."""
+    words = (re.split(r"(?<==)(?=.)", word) for word in name.split(" "))
+    return " ".join("<wbr>".join(text(piece) for part in word for piece in _pieces(part)) for word in words)
+
+
+def _pieces(word: str) -> list[str]:
+    return [word] if len(word) <= LONG_WORD else re.findall(r"[^_./]*[_./]+|[^_./]+", word)
 
 
 def table(
