@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,32 @@ def test_maps_are_saved_and_read_back_and_broken_files_are_refused(tmp_path: Pat
         VoxelMap.load(tmp_path / "cut.npz")
     with pytest.raises(InputError, match="cannot be read"):
         VoxelMap.load(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keys": np.array([[0.5, 0, 0], [1, 0, 0]])}, "expected integers, got keys float64"),
+        ({"keys": np.array([["a", "b", "c"]] * 2)}, "expected integers, got keys <U1"),
+        ({"labels": np.array([1j, 2])}, "expected integers, .* labels complex128"),
+        ({"keys": np.array([[1 << 33, 0, 0], [1, 0, 0]])}, r"within ±1048576, got 0 to 8589934592"),
+        ({"keys": np.zeros((2, 3), np.int32)}, "each voxel once, got 2 keys of 1 voxels"),
+        ({"keys": np.zeros((0, 3), np.int32), "labels": np.zeros(0, np.int32)}, r"got \(0, 3\)"),
+        ({"labels": np.array([0, 32])}, "expected labels below 32, .* got 0 to 32"),
+        ({"labels": np.array([0, -2])}, "expected labels below 32, .* got -2 to 0"),
+        ({"resolution": np.inf}, "got inf"),
+        ({"resolution": np.nan}, "got nan"),
+        ({"resolution": 1e-300}, "got 1e-300"),
+    ],
+)
+def test_numbers_that_no_map_can_have_are_refused(changes, message, tmp_path: Path):
+    good = {"keys": np.array([[0, 0, 0], [1, 0, -1]]), "labels": np.array([-1, 31]), "resolution": 0.05}
+    names = json.dumps(LABELS.to_dict())
+    np.savez(tmp_path / "v.npz", label_set=names, **good)
+    assert VoxelMap.load(tmp_path / "v.npz").labels.tolist() == [-1, 31]
+    np.savez(tmp_path / "v.npz", label_set=names, **{**good, **changes})
+    with pytest.raises(InputError, match=message):
+        VoxelMap.load(tmp_path / "v.npz")
 
 
 def test_impossible_resolutions_are_refused():

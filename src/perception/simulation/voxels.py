@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ class VoxelMap:
         """Read what :meth:`save` wrote.
 
         Raises:
-            InputError: missing or not such a file.
+            InputError: missing or not such a file; or keys, labels or resolution are none that a map can have.
         """
         try:
             with np.load(path, allow_pickle=False) as data:
@@ -76,11 +77,32 @@ class VoxelMap:
         except Exception as error:
             # An untrusted ZIP raises whatever its damage leads to.
             raise InputError(f"voxel map {path}: cannot be read ({error})") from error
-        if keys.ndim != 2 or keys.shape[1] != 3 or labels.shape != keys.shape[:1] or not resolution > 0:
+        if keys.ndim != 2 or keys.shape[1] != 3 or labels.shape != keys.shape[:1] or not len(keys):
             raise InputError(
                 f"voxel map {path}: expected keys (M, 3) and labels (M,), got {keys.shape}, {labels.shape}"
             )
+        _check_values(path, keys, labels, resolution, label_set.num_classes)
         return cls(keys.astype(np.int32), labels.astype(np.int32), resolution, label_set)
+
+
+def _check_values(
+    path: str | Path, keys: NDArray[Any], labels: NDArray[Any], resolution: float, num_classes: int
+) -> None:
+    """Raise InputError unless conversion changes no number and each voxel is there once, with a known class or none."""
+    if keys.dtype.kind not in "iu" or labels.dtype.kind not in "iu":
+        raise InputError(f"voxel map {path}: expected integers, got keys {keys.dtype} and labels {labels.dtype}")
+    if not 1e-6 <= resolution <= 1e6:
+        raise InputError(f"voxel map {path}: expected a resolution of 1e-6 to 1e6 meters, got {resolution}")
+    if keys.min() < -_KEY_OFFSET or keys.max() >= _KEY_OFFSET:
+        raise InputError(f"voxel map {path}: expected keys within ±{_KEY_OFFSET}, got {keys.min()} to {keys.max()}")
+    if labels.min() < UNLABELED or labels.max() >= num_classes:
+        raise InputError(
+            f"voxel map {path}: expected labels below {num_classes}, or {UNLABELED} for none, got {labels.min()} to "
+            f"{labels.max()}"
+        )
+    unique = len(np.unique(_packed(keys)))
+    if unique != len(keys):
+        raise InputError(f"voxel map {path}: expected each voxel once, got {len(keys)} keys of {unique} voxels")
 
 
 def voxelize(scene: Scene, resolution: float = 0.05, seconds: float | None = None) -> VoxelMap:
