@@ -196,6 +196,8 @@ class BagReader:
                 if recovered.note:
                     self._add_note(f"{recovered.note}, read up to there")
                 return
+        if path.suffix == ".bag" and _has_bytes(path):
+            trouble = f"{trouble}; rosbag reindex mends one that was cut off"
         if alone:
             raise InputError(f"{path}: cannot be read as a bag ({trouble})")
         self._add_note(trouble)
