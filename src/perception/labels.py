@@ -137,7 +137,9 @@ class LabelSet:
     @cached_property
     def known(self) -> NDArray[np.bool_]:
         """(num_classes,) bool, False for ids in gaps."""
-        return self._table("name", "", np.bool_)
+        table = np.zeros(self.num_classes, np.bool_)
+        table[[label.id for label in self.classes]] = True
+        return table
 
     @cached_property
     def decay_s(self) -> NDArray[np.float32]:
@@ -245,7 +247,7 @@ def _class_from(entry: Any, source: str) -> LabelClass:
         values["id"], values["name"] = int(values["id"]), str(values["name"])
         values["color"] = tuple(int(channel) for channel in values.get("color") or distinct_color(values["id"]))
         return LabelClass(**values)
-    except (TypeError, InputError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{source}: class {entry['name']!r}: {error}") from error
 
 
