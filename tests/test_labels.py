@@ -78,11 +78,13 @@ def test_dict_round_trip_keeps_everything():
 @pytest.mark.parametrize(
     "data",
     [None, [], {"classes": 3}, {"classes": [{"id": 1}]}, {"classes": [{"id": 1, "name": "a", "colour": [0, 0, 0]}]},
-     {"classes": [{"id": "one", "name": "a"}]}, {"classes": []}],
+     {"classes": [{"id": "one", "name": "a"}]}, {"classes": []}, {"classes": [{"id": float("inf"), "name": "a"}]},
+     {"classes": [{"id": 1, "name": "a", "color": "red"}]},
+     {"classes": [{"id": 1, "name": "a", "color": [0, 0, "x"]}]}],
 )  # fmt: skip
 def test_malformed_label_files_are_refused(data):
-    with pytest.raises((InputError, ValueError)):
-        LabelSet.from_dict(data)
+    with pytest.raises(InputError, match="file"):
+        LabelSet.from_dict(data, "file")
 
 
 @pytest.mark.parametrize("name", ["ade20k32"])

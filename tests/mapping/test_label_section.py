@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import octomap
@@ -15,6 +16,7 @@ import pytest
 
 from perception.errors import InputError
 from perception.evaluation.map_fuzz import random_leaves
+from perception.mapping import SemanticOcTree
 from perception.mapping.label_section import LeafLabels, decode_labels, encode_labels
 from perception.mapping.octomap_io import MapFile, parse_map, read_map, write_ot
 from perception.mapping.octomap_stream import Leaves, encode_binary, encode_full
@@ -133,3 +135,17 @@ def test_labels_of_leaves_that_do_not_exist_or_metadata_without_json_are_not_wri
     with pytest.raises(InputError, match="values that JSON can write"):
         write_ot(tmp_path / "map.ot", leaves, 0.1, LeafLabels.none({"path": object()}))
     assert not (tmp_path / "map.ot").exists()
+
+
+@pytest.mark.parametrize("name", ["num_classes", "labels_per_voxel", "max_label_score", "sensor_model", "decay_s"])
+@pytest.mark.parametrize("value", ["many", None, [3], {"a": 1}, -1])
+def test_metadata_that_no_octree_has_are_refused(name, value, tmp_path):
+    tree = SemanticOcTree(0.1, num_classes=3)
+    tree.insert_cloud(np.array([[1.05, 0.05, 0.05]]), (0.05, 0.05, 0.05), np.array([2]))
+    tree.write(tmp_path / "good.ot", None)
+    file = read_map(tmp_path / "good.ot")
+    assert file.labels is not None and name in file.labels.metadata
+    evil = replace(file.labels, metadata={**file.labels.metadata, name: value})
+    write_ot(tmp_path / "evil.ot", file.leaves, 0.1, evil)
+    with pytest.raises(InputError):
+        SemanticOcTree.read(tmp_path / "evil.ot")

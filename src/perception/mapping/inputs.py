@@ -73,9 +73,9 @@ def log_odds(probability: float) -> np.float32:
 
 
 def checked_number(name: str, value: float, lowest: float, highest: float) -> float:
-    """The number; raises InputError outside [lowest, highest]."""
-    if not lowest <= value <= highest:
-        raise InputError(f"{name}: expected {lowest:g} to {highest:g}, got {value}")
+    """The number; raises InputError outside [lowest, highest], and for what is no number."""
+    if not isinstance(value, (int, float, np.number)) or not lowest <= value <= highest:
+        raise InputError(f"{name}: expected {lowest:g} to {highest:g}, got {value!s:.100}")
     return value
 
 
