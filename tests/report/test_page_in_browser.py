@@ -155,14 +155,20 @@ def test_slice_from_the_floor_upward_leaves_the_floor_away(page):
 
 
 def test_on_paper_the_page_is_light_unfolded_and_as_it_was_afterwards(page):
-    state = "[document.documentElement.dataset.theme, document.querySelectorAll('details[open]').length]"
+    folded = "[document.documentElement.dataset.theme, document.querySelectorAll('details[open]').length]"
+    octree = "[...document.querySelector('.octree .stage').children].map((part) => [part.tagName, part.hidden])"
     page.click("button.theme")
-    assert page.evaluate(state) == ["dark", 0]
+    before = page.evaluate(folded), page.evaluate(octree)
+    assert before == (["dark", 0], [["CANVAS", False], ["DIV", True]])
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    theme, unfolded = page.evaluate(state)
+    theme, unfolded = page.evaluate(folded)
     assert theme == "light" and unfolded > 0
+    assert page.evaluate(octree) == [["CANVAS", True], ["IMG", False], ["DIV", True]]
+    page.wait_for("document.querySelector('.octree img').complete")
+    picture = page.picture(".octree .stage img")
+    assert picture[12, 12].min() > 200 and close_to(picture, LABELS.colors[0]) > 5000
     page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.evaluate(state) == ["dark", 0]
+    assert (page.evaluate(folded), page.evaluate(octree)) == before
 
 
 def test_hostile_class_name_is_shown_as_text(page):

@@ -119,6 +119,20 @@ class OctreePanel {
     requestAnimationFrame(step);
   }
 
+  // A canvas is printed as it was before the colors became those of paper, a picture as it is.
+  toPaper() {
+    this.view.draw();
+    this.printed = makeElement("img", { src: this.canvas.toDataURL() });
+    this.canvas.after(this.printed);
+    this.canvas.hidden = true;
+  }
+
+  fromPaper() {
+    this.printed?.remove();
+    this.canvas.hidden = false;
+    this.view.redraw();
+  }
+
   listen() {
     const { canvas, view } = this, pointers = new Map();
     canvas.addEventListener("pointerdown", (event) => {

@@ -104,11 +104,13 @@ addEventListener("beforeprint", () => {
   before = { theme: document.documentElement.dataset.theme, folded: [...document.querySelectorAll("details:not([open])")] };
   before.folded.forEach((part) => { part.open = true; });
   setTheme("light");
+  for (const root of document.querySelectorAll(".octree")) root.panel?.toPaper();
 });
 addEventListener("afterprint", () => {
   if (!before) return;
   before.folded.forEach((part) => { part.open = false; });
   setTheme(before.theme);
+  for (const root of document.querySelectorAll(".octree")) root.panel?.fromPaper();
   before = null;
 });
 document.querySelectorAll(".chart").forEach(connectChart);
