@@ -213,3 +213,19 @@ def test_parameters_of_a_failed_cell_that_are_no_mapping_are_named(tmp_path):
     write_json(tmp_path / SWEEP, {"cells": [{"status": "failed", "parameters": [1]}]})
     with pytest.raises(InputError, match="expected a cell's parameters to be a dict, got list"):
         find_failures(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scalars", "message"),
+    [
+        (5, "expected scalars to be a dict, got int"),
+        ({"a": 5}, "expected scalar a to be a dict, got int"),
+        ({"a": {"value": "high"}}, "expected a number as value of scalar a, got 'high'"),
+        ({"a": {"value": [1]}}, "expected a number"),
+        ({"a": {"value": True}}, "expected a number"),
+    ],
+)
+def test_scalars_that_are_no_numbers_are_refused(scalars, message, tmp_path: Path):
+    write_json(tmp_path / SUMMARY, {"format": 1, "scalars": scalars})
+    with pytest.raises(InputError, match=message):
+        load_run(tmp_path)

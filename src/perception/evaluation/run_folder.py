@@ -90,6 +90,11 @@ def load_run(path: str | Path, frames: bool = True) -> Run:
     summary = read_json(path / SUMMARY)
     if summary.get("format") != FORMAT:
         raise InputError(f"{path / SUMMARY}: expected format {FORMAT}, got {summary.get('format')!r}")
+    scalars = _of_kind(summary.get("scalars", {}), dict, path / SUMMARY, "scalars")
+    for name, entry in scalars.items():
+        value = _of_kind(entry, dict, path / SUMMARY, f"scalar {name}").get("value")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise InputError(f"{path / SUMMARY}: expected a number as value of scalar {name}, got {value!r:.100}")
     return Run(path, summary, read_rows(path / FRAMES) if frames and (path / FRAMES).is_file() else [])
 
 
