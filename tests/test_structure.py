@@ -16,7 +16,8 @@ PACKAGE = ROOT / "src" / "perception"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
-    {"errors", "labels", "geometry", "geometry_kernels", "numba_cache", "process", "atomic_file", "inflate"},
+    {"errors", "labels", "geometry", "geometry_kernels", "numba_cache", "process"}
+    | {"atomic_file", "inflate", "yaml_text"},
     {"types", "config", "tf_buffer", "cloud_codec", "depth_kernels"}
     | {"image_codec", "image_headers", "image_kernels", "png_depth"},
     {

@@ -348,7 +348,7 @@ def read_settings(path: str | Path | None, overrides: Sequence[str] = ()) -> dic
     if path is not None:
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(f"config {path}: cannot be read ({str(error).splitlines()[0]})") from error
         if not isinstance(data, Mapping):
             raise InputError(f"config {path}: expected a mapping, got {type(data).__name__}")
@@ -359,7 +359,7 @@ def read_settings(path: str | Path | None, overrides: Sequence[str] = ()) -> dic
             raise InputError(f"--set: expected group.name=value, got {text!r}")
         try:
             changes[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise InputError(f"--set {name}: value {value!r} is not YAML") from error
     return merge(data, nest(changes))
 

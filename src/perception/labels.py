@@ -16,6 +16,7 @@ import yaml
 from numpy.typing import NDArray
 
 from perception.errors import InputError
+from perception.yaml_text import load_yaml
 
 UNLABELED = -1
 """Label of a pixel, point or voxel without a class, in arrays."""
@@ -205,7 +206,7 @@ class LabelSet:
         """Read a label set file; raises InputError when it is missing or wrong."""
         path = Path(path)
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            data = load_yaml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"label set {path}: cannot be read ({str(error).splitlines()[0]})") from error
         return cls.from_dict(data, str(path))
@@ -216,7 +217,7 @@ class LabelSet:
         folder = resources.files("perception") / "data" / "labels"
         shipped = folder / f"{name_or_path}.yaml"
         if shipped.is_file():
-            return cls.from_dict(yaml.safe_load(shipped.read_text(encoding="utf-8")), str(name_or_path))
+            return cls.from_dict(load_yaml(shipped.read_text(encoding="utf-8")), str(name_or_path))
         if Path(name_or_path).suffix in {".yaml", ".yml"}:
             return cls.from_yaml(name_or_path)
         names = sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))

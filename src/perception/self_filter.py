@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from perception.config import Checked, param
 from perception.errors import InputError
 from perception.geometry import PinholeCamera, Transform
+from perception.yaml_text import load_yaml
 
 MAX_MASK_BYTES = 1 << 26
 
@@ -202,7 +203,7 @@ def _entries(name: str, text: str, count: int) -> list[tuple[str, list[float]]]:
 def _outline(text: str, pad: float) -> NDArray[np.float64]:
     """Nav2's footprint, '[[x, y], ...]', each corner moved outwards."""
     try:
-        corners = np.asarray(yaml.safe_load(text), np.float64)
+        corners = np.asarray(load_yaml(text), np.float64)
     except (yaml.YAMLError, ValueError, TypeError):
         corners = np.zeros((0, 0))
     if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():

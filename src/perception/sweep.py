@@ -27,6 +27,7 @@ from perception.evaluation.recordings import find_recordings
 from perception.evaluation.run_key import fingerprint, run_key
 from perception.evaluation.run_scores import ScoreOptions
 from perception.sources import SourceOptions
+from perception.yaml_text import load_yaml
 
 KEYS = ("sources", "networks", "parameters", "settings", "labels", "config", "scores", "reading")
 ATTEMPTS = 3
@@ -96,7 +97,7 @@ class Plan:
         """
         path = Path(path)
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            data = load_yaml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"sweep {path}: cannot be read ({str(error).splitlines()[0]})") from error
         if not isinstance(data, dict) or set(data) - set(KEYS) or not data.get("sources"):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from perception.errors import InputError
 from perception.labels import UNLABELED, LabelSet
+from perception.yaml_text import load_yaml
 
 KEYS = ("truth", "predicted", "ignore")
 
@@ -114,7 +115,7 @@ def _look_up(table: NDArray[np.int32], labels: NDArray[np.integer]) -> NDArray[n
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"class mapping {path}: cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(data, dict) or set(data) - set(KEYS):

@@ -14,6 +14,7 @@ import yaml
 from perception.errors import InputError
 from perception.models.decoding import InputSpec
 from perception.models.weights import WeightsSource
+from perception.yaml_text import load_yaml
 
 OUTPUTS = ("logits", "probabilities", "labels", "detections")
 
@@ -56,7 +57,7 @@ def read_card(path: Path) -> ModelCard:
         InputError: unreadable file, unknown key or wrong value.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"model card {path}: cannot be read ({str(error).splitlines()[0]})") from error
     values = _checked(ModelCard, data, f"model card {path}")

@@ -16,6 +16,7 @@ from perception.errors import InputError
 from perception.labels import UNLABELED, LabelSet
 from perception.models.base import Segmenter, label_together
 from perception.types import LabelImage
+from perception.yaml_text import load_yaml
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class LabelMap:
         """
         path = Path(path)
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            data = load_yaml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"label map {path}: cannot be read ({str(error).splitlines()[0]})") from error
         _check_keys(data, path)

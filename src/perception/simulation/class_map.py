@@ -14,6 +14,7 @@ import yaml
 
 from perception.errors import InputError
 from perception.labels import UNLABELED, LabelSet
+from perception.yaml_text import load_yaml
 
 _KEYS = {"label_set", "prefix", "classes", "absent"}
 
@@ -56,8 +57,8 @@ class ClassMap:
         path = Path(name_or_path)
         try:
             if shipped.is_file():
-                return cls.from_dict(yaml.safe_load(shipped.read_text(encoding="utf-8")), str(name_or_path))
-            return cls.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+                return cls.from_dict(load_yaml(shipped.read_text(encoding="utf-8")), str(name_or_path))
+            return cls.from_dict(load_yaml(path.read_text(encoding="utf-8")), str(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"class map {name_or_path}: cannot be read ({str(error).splitlines()[0]})") from error
 

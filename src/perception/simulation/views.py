@@ -22,6 +22,7 @@ from perception.labels import LabelSet
 from perception.simulation.boxes import default_camera
 from perception.simulation.poses import camera_pose
 from perception.simulation.renderer import Renderer, View
+from perception.yaml_text import load_yaml
 
 VIEW_WIDTH, VIEW_HEIGHT = 640, 480
 SCORED_CLASSES: dict[str, tuple[str, ...]] = {
@@ -66,7 +67,7 @@ def load_views(name_or_path: str | Path = "aws_small_house_views") -> tuple[View
     shipped = resources.files("perception") / "data" / "scenes" / f"{name_or_path}.yaml"
     try:
         source = shipped if shipped.is_file() else Path(name_or_path)
-        data = yaml.safe_load(source.read_text(encoding="utf-8"))
+        data = load_yaml(source.read_text(encoding="utf-8"))
         rows = np.array(data["views"], np.float64).reshape(-1, 5)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"views {name_or_path}: cannot be read ({str(error).splitlines()[0]})") from error

@@ -17,6 +17,7 @@ from perception.config import from_dict
 from perception.errors import InputError
 from perception.geometry import PinholeCamera
 from perception.labels import UNLABELED, LabelSet
+from perception.yaml_text import load_yaml
 
 LAYOUTS = ("7scenes", "tum", "redwood", "slambook")
 FILE_NAME = "dataset.yaml"
@@ -204,7 +205,7 @@ def load_label_set(coding: LabelCoding, folder: Path | None) -> LabelSet:
 
 def _parse(text: str, source: str, folder: Path | None) -> Description:
     try:
-        data = yaml.safe_load(text) or {}
+        data = load_yaml(text) or {}
     except yaml.YAMLError as error:
         raise InputError(f"source config {source}: not YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(data, Mapping):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from perception.errors import InputError, TransformError
 from perception.geometry import Transform
+from perception.yaml_text import load_yaml
 
 MAX_TEXT_BYTES = 256 * 1024 * 1024
 """Larger text files are refused: no trajectory is that long."""
@@ -173,7 +174,7 @@ def read_extrinsics(path: Path) -> list[tuple[str, str, Transform]]:
         InputError: unreadable file, missing or unknown key, not a rigid transform.
     """
     try:
-        data = yaml.safe_load(read_text(path))
+        data = load_yaml(read_text(path))
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from error
     entries = data.get("transforms") if isinstance(data, dict) else data
