@@ -148,10 +148,11 @@ def print_summary(summary: dict[str, Any]) -> None:
         print(f"  {line}")
     if source["note"]:
         print(f"  {source['note']}")
+    width = max((len(scalar["title"]) for scalar in summary["scalars"].values()), default=0)
     for scalar in summary["scalars"].values():
         value = scalar["value"]
         number = f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4g}"
-        print(f"  {scalar['title']:45} {number} {scalar['unit']}")
+        print(f"  {scalar['title']:{width}}  {number} {scalar['unit']}")
     for line in mapping_notes(summary["truth"]):
         print(f"  {line}")
     for sentence in summary["not_scored"]:
