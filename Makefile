@@ -2,6 +2,7 @@
 # make demo   replay a recorded sequence into a semantic map and a costmap
 # make test   linters and all tests
 # make lint   linters alone
+# make test-jazzy PYTHON=python3.12   tests with the NumPy and OpenCV that Jazzy has from apt; without torch
 # make env    build the full environment; the last line printed is the path of its python
 # Environments are built once and kept in the user's cache. Choose another Python with PYTHON=python3.12.
 
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BOOTSTRAP = $(PYTHON) src/bootstrap.py
 export PYTHONPATH := $(CURDIR)/src
 
-.PHONY: demo test lint env require-python
+.PHONY: demo test test-jazzy lint env require-python
 
 demo: require-python
 	@python=$$($(BOOTSTRAP) lean | tail -n 1) && test -n "$$python" && "$$python" -m perception demo --output demo_output
@@ -40,6 +41,9 @@ pytest-training:
 
 pytest-others:
 	@nice "$(ENV)" -m pytest --ignore=tests/ros --ignore=tests/launch --ignore=tests/training
+
+test-jazzy: require-python
+	@python=$$($(BOOTSTRAP) jazzy | tail -n 1) && test -n "$$python" && "$$python" -m perception warmup && "$$python" -m pytest
 
 lint: require-python
 	@python=$$($(BOOTSTRAP) full | tail -n 1) && test -n "$$python" && $(MAKE) --no-print-directory lint-with ENV="$$python"

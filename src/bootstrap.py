@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the virtual environments of the Makefile, and reuses them while their requirements do not change.
 
-Usage: ``python3 src/bootstrap.py lean|full``. Prints the path of the environment's python as the last line. Only the
+Usage: ``python3 src/bootstrap.py lean|full|jazzy``. Prints the path of the environment's python as the last line. Only the
 standard library is used here; the environments live in the user's cache, named by a hash of what they are made of,
 so that several clones share them.
 """
@@ -23,7 +23,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
 ROS_MESSAGES = ROOT / "src" / "ros_msgs"
-REQUIREMENTS = {"lean": ["requirements.txt"], "full": ["requirements.txt", "requirements-dev.txt"]}
+REQUIREMENTS = {
+    "lean": ["requirements.txt"],
+    "full": ["requirements.txt", "requirements-dev.txt"],
+    "jazzy": ["requirements-jazzy.txt"],
+}
 UV = "uv==0.13.8"
 """Installs wheels several at a time; where it cannot be had, pip does the same, three times slower."""
 APT_LINE = "sudo apt-get install -y python3 python3-venv python3-dev make g++"
@@ -33,9 +37,9 @@ def main() -> int:
     """Build or find the environment that the command line names."""
     profile = sys.argv[1] if len(sys.argv) == 2 else ""
     if profile not in REQUIREMENTS:
-        print("usage: bootstrap.py lean|full", file=sys.stderr)
+        print(f"usage: bootstrap.py {'|'.join(REQUIREMENTS)}", file=sys.stderr)
         return 2
-    with_ros = profile == "full" and platform.machine() == "x86_64" and sys.platform == "linux"
+    with_ros = profile != "lean" and platform.machine() == "x86_64" and sys.platform == "linux"
     problem = missing_on_machine(with_ros)
     if problem:
         print(f"perception: {problem}", file=sys.stderr)
@@ -100,7 +104,7 @@ def build(folder: Path, profile: str, with_ros: bool) -> None:
     print(f"perception: setting up {folder} (once; later runs reuse it)", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     requirements = ROOT / REQUIREMENTS[profile][-1]
-    if profile == "full" or not install_with_uv(folder, requirements):
+    if profile != "lean" or not install_with_uv(folder, requirements):
         run(sys.executable, "-m", "venv", "--clear", folder)
         run(*pip(folder), "install", "-r", requirements)
     if with_ros:
