@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 
 import numpy as np
@@ -143,6 +144,23 @@ def test_the_recordings_own_folder_is_no_output(bag, capsys):
     before = sorted(path.name for path in bag.iterdir())
     assert "expected another folder" in one_error(capsys, "replay", bag, "--labels", "none", "--output", f"{bag}/.")
     assert sorted(path.name for path in bag.iterdir()) == before
+
+
+def test_an_output_that_cannot_be_written_to_is_found_before_the_run(bag, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    message = one_error(capsys, "replay", bag, "--labels", "none", "--output", tmp_path / "file")
+    assert "file: expected a folder for the results, got a file" in message
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(Replay, "_run", None)
+    message = one_error(capsys, "replay", bag, "--labels", "none", "--output", tmp_path / "folder")
+    assert "expected a folder that can be written to" in message
+
+
+def test_two_topics_for_one_role_are_refused(bag, tmp_path, capsys):
+    topics = ["--topic", "color=/a", "--topic", "color=/b"]
+    assert "expected one topic for color, got /a and /b" in one_error(
+        capsys, "replay", bag, *topics, "--output", tmp_path / "out"
+    )
 
 
 def test_nothing_of_an_earlier_run_stays_beside_a_new_one(bag, tmp_path, monkeypatch):

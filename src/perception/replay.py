@@ -19,6 +19,7 @@ from perception import __version__
 from perception.atomic_file import atomic_write
 from perception.config import PerceptionConfig, to_dict
 from perception.errors import InputError
+from perception.evaluation.run_folder import make_writable
 from perception.evaluation.timing import peak_memory_mb
 from perception.evaluation.truth import TruthScores
 from perception.overlap import process_overlapped
@@ -74,9 +75,9 @@ class Replay:
             What ``result.json`` holds.
 
         Raises:
-            InputError: the source gave no usable frame.
+            InputError: the output cannot be written to, or the source gave no usable frame.
         """
-        self.output.mkdir(parents=True, exist_ok=True)
+        make_writable(self.output)
         source, depth_is_all = self.source, self.labels == "none" and observe is None
         before = source.color_when_asked, source.with_labels
         source.color_when_asked, source.with_labels = depth_is_all, not depth_is_all

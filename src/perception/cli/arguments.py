@@ -51,6 +51,8 @@ def source_options(arguments: argparse.Namespace, tolerance_s: float) -> SourceO
         role, separator, topic = text.partition("=")
         if not separator:
             raise InputError(f"--topic: expected ROLE=/topic, got {text!r}")
+        if role in topics:
+            raise InputError(f"--topic: expected one topic for {role}, got {topics[role]} and {topic}")
         topics[role] = topic
     return SourceOptions(
         config=arguments.source_config,

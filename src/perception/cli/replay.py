@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Replay, then print where the results are."""
     from tqdm import tqdm
 
+    from perception.evaluation.run_folder import make_writable
     from perception.replay import Replay
     from perception.sources import open_source
 
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = source_options(arguments, config.cloud.sync_tolerance)
     with open_source(arguments.source, options) as source:
         replay = Replay(source, config, arguments.output, arguments.labels)
+        make_writable(arguments.output)
         with contextlib.ExitStack() as stack:
             observe = _observer(arguments.rerun, replay, stack)
             bar = stack.enter_context(tqdm(total=source.frame_count, unit="frame", desc=source.name))

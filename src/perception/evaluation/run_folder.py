@@ -167,6 +167,15 @@ def claim_folder(folder: Path, marker: str, recording: Path | None = None) -> No
             )
     if recording is not None and (folder / SUMMARY).is_file():
         _check_recording(folder, recording)
+    make_writable(folder)
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder for results where there is none.
+
+    Raises:
+        InputError: it cannot be made or written to, or a file has its name.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
