@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from made_runs import write_run
@@ -44,6 +46,22 @@ def test_different_recordings_of_one_name_are_told_apart(tmp_path):
     summary = tmp_path / "c" / "summary.json"
     summary.write_text(summary.read_text().replace('"path": "/data/bag"', f'"path": "{other["path"]}"'))
     assert [run.source for run in load_runs([tmp_path / "a", tmp_path / "c"])] == ["bag (1)", "bag (2)"]
+
+
+def test_runs_with_labels_from_elsewhere_are_of_the_same_recording(tmp_path):
+    folders = [write_run(tmp_path / "a", 0.8, "first"), write_run(tmp_path / "b", network=None, labels="none")]
+    runs = load_runs(folders)
+    assert [(run.name, run.source) for run in runs] == [("first", "bag"), ("labels: none", "bag")]
+
+
+def test_a_recording_that_was_moved_is_the_same_and_another_part_of_it_is_not(tmp_path):
+    places = {"a": ("/here/bag", 1), "b": ("/there/bag", 1), "c": ("/here/bag", 2)}
+    for name, (path, every) in places.items():
+        summary = write_run(tmp_path / name, network=name) / "summary.json"
+        content = json.loads(summary.read_text())
+        content["source"] |= {"path": path, "fingerprint": "abc", "options": {"every": every}}
+        summary.write_text(json.dumps(content))
+    assert [run.source for run in load_runs([tmp_path / name for name in places])] == ["bag (1)", "bag (1)", "bag (2)"]
 
 
 def test_a_summary_cannot_name_files_outside_of_its_folder(tmp_path):

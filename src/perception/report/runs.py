@@ -102,8 +102,9 @@ def load_runs(folders: Sequence[Path]) -> list[ReportRun]:
 
 
 def _identity(run: Run) -> str:
+    """What tells recordings apart: contents, wherever they are, and which part of them was read."""
     source = run.summary.get("source", {})
-    return json.dumps([source.get("path"), source.get("options"), run.summary.get("labels")], sort_keys=True)
+    return json.dumps([source.get("fingerprint") or source.get("path"), source.get("options")], sort_keys=True)
 
 
 def _distinct(identities: Sequence[str], names: Sequence[str]) -> list[str]:
