@@ -43,7 +43,7 @@ pytest-others:
 	@nice "$(ENV)" -m pytest --ignore=tests/ros --ignore=tests/launch --ignore=tests/training
 
 test-jazzy: require-python
-	@python=$$($(BOOTSTRAP) jazzy | tail -n 1) && test -n "$$python" && "$$python" -m perception warmup && "$$python" -m pytest
+	@python=$$($(BOOTSTRAP) jazzy | tail -n 1) && test -n "$$python" && "$$python" -m perception warmup && "$$python" -m pytest --ignore=tests/training
 
 lint: require-python
 	@python=$$($(BOOTSTRAP) full | tail -n 1) && test -n "$$python" && $(MAKE) --no-print-directory lint-with ENV="$$python"
