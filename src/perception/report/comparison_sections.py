@@ -141,7 +141,13 @@ def class_comparison(runs: Sequence[ReportRun]) -> str:
             pixels[entry["name"]] = max(pixels.get(entry["name"], 0), entry.get("pixels") or 0)
     colors = {label.name: label.color for run in runs if run.label_set for label in run.label_set.classes}
     names = sorted((name for name, count in pixels.items() if count), key=lambda name: -pixels[name])
-    rows = [[class_cell(name, colors.get(name)), *(heat_cell(one.get(name), why="no such pixel, or no truth") for one in scores)] for name in names]
+    rows = [
+        [
+            class_cell(name, colors.get(name)),
+            *(heat_cell(one.get(name), why="no such pixel, or no truth") for one in scores),
+        ]
+        for name in names
+    ]
     content = table(
         ["class", *(run.name for run in runs)],
         rows,
