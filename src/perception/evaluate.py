@@ -32,6 +32,7 @@ from perception.process import settle
 from perception.replay import LABEL_SOURCES, cut_height, occupied_leaves, viewing_azimuth
 from perception.simulation.voxels import VoxelMap
 from perception.sources import Source, SourceOptions, is_bag, open_source
+from perception.sources.base import NOT_MAPPED
 from perception.types import Frame
 
 VOXEL_FILE = "ground_truth_voxels.npz"
@@ -154,7 +155,9 @@ class _Evaluation:
                     self._note_place(frame, places)
                 progress()
             if not self.frames:
-                raise InputError(f"{self.source.name}: no frame could be mapped ({dict(self.dropped)})")
+                raise InputError(
+                    f"{self.source.name}: no frame could be mapped ({self.source.details.get(NOT_MAPPED)})"
+                )
         return self._write(warm_up_s)
 
     def _read(self) -> Iterator[tuple[Frame, float]]:
@@ -177,7 +180,8 @@ class _Evaluation:
             result = self.pipeline.process(frame)
         except InputError as error:
             # A bad frame costs itself, not the run.
-            self.dropped[str(error)] += 1
+            self.dropped[NOT_MAPPED] += 1
+            self.source.details.setdefault(NOT_MAPPED, str(error))
             self.processing_s += time.perf_counter() - start
             return row | {"dropped": str(error)}
         seconds = time.perf_counter() - start

@@ -18,6 +18,7 @@ from perception.evaluation.pictures import overlay
 from perception.pipeline import FrameResult, PerceptionPipeline, create_segmenter_from
 from perception.sources import Source
 from perception.sources.bag_writer import BagLayout, BagWriter, label_image
+from perception.sources.base import NOT_MAPPED
 from perception.types import CostGrid
 
 LABELS, LABEL_INFO, CONFIDENCE, OVERLAY = "/labels", "/label_info", "/label_confidence", "/overlay"
@@ -91,10 +92,11 @@ def record(
             try:
                 recorder.write(pipeline.process(frame))
             except InputError as error:
-                dropped[str(error)] += 1
+                dropped[NOT_MAPPED] += 1
+                source.details.setdefault(NOT_MAPPED, str(error))
             progress()
         if not recorder.frames:
-            raise InputError(f"{source.name}: no frame could be mapped ({dict(dropped)})")
+            raise InputError(f"{source.name}: no frame could be mapped ({source.details.get(NOT_MAPPED)})")
         recorder.write_map()
     return {
         "frames": recorder.frames,

@@ -26,6 +26,7 @@ from perception.overlap import process_overlapped
 from perception.pipeline import FrameResult, PerceptionPipeline, create_segmenter_from
 from perception.process import settle
 from perception.sources import Source
+from perception.sources.base import NOT_MAPPED
 from perception.types import Frame
 
 LABEL_SOURCES = ("network", "truth", "none")
@@ -100,7 +101,7 @@ class Replay:
             progress()
         seconds = time.perf_counter() - start
         if not stamps:
-            raise InputError(f"{self.source.name}: no frame could be mapped ({dict(self.dropped)})")
+            raise InputError(f"{self.source.name}: no frame could be mapped ({self.source.details.get(NOT_MAPPED)})")
         self._forget_earlier_run()
         self._write_maps()
         self._draw()
@@ -112,7 +113,8 @@ class Replay:
     def _note(self, frame: Frame, outcome: FrameResult | InputError) -> bool:
         if isinstance(outcome, InputError):
             # A bad frame costs itself, not the run.
-            self.dropped[str(outcome)] += 1
+            self.dropped[NOT_MAPPED] += 1
+            self.source.details.setdefault(NOT_MAPPED, str(outcome))
             return False
         self.frames += 1
         self.trajectory.append(np.array(frame.map_T_camera.translation))

@@ -248,6 +248,17 @@ def test_without_any_transforms_the_bag_is_refused_with_the_ways_out(tmp_path):
         open_source(tmp_path / "bag")
 
 
+def test_intrinsics_that_are_none_are_told_with_what_is_wrong_with_them(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        make = bag.make
+        bag.make = lambda kind, **fields: make(
+            kind, **{**fields, "k": np.zeros(9), "p": np.zeros(12)} if kind.endswith("CameraInfo") else fields
+        )
+        bag.write_frame(frame(0))
+    with pytest.raises(InputError, match=r"no_camera_info: 1 \(.*no intrinsics that can be used \(.*(focal|fx)"):
+        read(tmp_path / "bag")
+
+
 def test_frames_whose_camera_is_not_connected_are_dropped_as_no_tf(tmp_path):
     def edit(bag, i, one):
         if i != 1:

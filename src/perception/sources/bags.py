@@ -249,7 +249,8 @@ class BagSource(Source):
         """The intrinsics that held at a stamp; the earliest ones for images before them."""
         history = self._cameras.get(topic)
         if not history:
-            raise InputError(f"{topic}: no intrinsics that can be used")
+            why = self.details.get("bad_camera_info")
+            raise InputError(f"{topic}: no intrinsics that can be used{f' ({why})' if why else ''}")
         known = [entry for entry in history if entry.stamp_ns <= stamp_ns]
         return (known[-1] if known else history[0]).camera
 

@@ -20,6 +20,8 @@ from perception.types import Frame
 
 TOPIC_ROLES = ("color", "depth", "camera_info", "depth_camera_info", "labels", "label_info")
 """The names that ``--topic NAME=/topic`` accepts."""
+NOT_MAPPED = "not_mapped"
+"""Reason of frames that the pipeline itself refused."""
 UP_ROTATIONS: Mapping[str, tuple[tuple[int, int, int], ...]] = {
     "+x": ((0, 0, -1), (0, 1, 0), (1, 0, 0)),
     "-x": ((0, 0, 1), (0, 1, 0), (-1, 0, 0)),
@@ -97,7 +99,8 @@ class Source(ABC):
         label_set: what the labels of the frames mean; None where frames carry none.
         drops: color images that gave no frame, counted by reason.
         warnings: other trouble that cost no frame, counted by reason.
-        details: the first explanation of each reason in ``drops`` and ``warnings``, one sentence.
+        details: the first explanation of each reason in ``drops`` and ``warnings``, one sentence; whoever takes in the
+            frames may add reasons of its own.
         up: axis of the recorded poses that becomes the map's z, see :class:`SourceOptions`.
         color_when_asked: a bag's color image is decoded when a frame's ``color`` is looked at. Its size and its end are
             still checked before the frame is made; other damage raises an InputError there and then, in place of a
