@@ -37,6 +37,14 @@ def test_a_plane_of_voxels_has_no_holes():
     assert not (image[140:160, 140:160] == BACKGROUND).all(axis=2).any()
 
 
+def test_a_plane_of_voxels_has_no_holes_from_straight_above():
+    grid = np.stack(np.meshgrid(np.arange(30), np.arange(30), [0], indexing="ij"), -1).reshape(-1, 3)
+    for width in (300, 611, 1200):
+        image, _ = render(grid, np.tile(np.uint8(RED), (900, 1)), View(-90, 90, width, width))
+        middle = slice(width // 5, -width // 5)
+        assert not (image[middle, middle] == BACKGROUND).all(axis=2).any()
+
+
 def test_nothing_to_draw_gives_an_empty_picture():
     image, _ = render(np.empty((0, 3)), np.empty((0, 3)), View())
     assert (image == BACKGROUND).all()

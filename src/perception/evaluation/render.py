@@ -114,7 +114,8 @@ def _with_rim(
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Add a rim of one pixel, farther away than the cube: it shows only in the seams that rounding leaves."""
     parts = [(u[inside], v[inside], depth[inside], shade[inside])]
-    for du, dv in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+    # The corners as well: four voxels that meet in a point would leave a hole there.
+    for du, dv in [(du, dv) for du in (-1, 0, 1) for dv in (-1, 0, 1) if du or dv]:
         rim = inside & ~np.roll(inside, (-dv, -du), axis=(0, 1))
         parts.append((u[rim] + du, v[rim] + dv, depth[rim] + size / 2, shade[rim]))
     columns, rows, depths, shades = (np.concatenate(part) for part in zip(*parts, strict=True))
