@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the virtual environments of the Makefile, and reuses them while their requirements do not change.
 
-Usage: ``python3 src/bootstrap.py lean|full|jazzy``. Prints the path of the environment's python as the last line. Only the
-standard library is used here; the environments live in the user's cache, named by a hash of what they are made of,
+Usage: ``python3 src/bootstrap.py lean|full|jazzy``. Prints the path of the environment's python as the last line. Only
+the standard library is used here; the environments live in the user's cache, named by a hash of what they are made of,
 so that several clones share them.
 """
 

@@ -29,7 +29,7 @@ def pins(*files: str) -> dict[str, Requirement]:
 
 @pytest.fixture
 def full_environment() -> None:
-    if not (Path(sys.prefix) / "complete").exists():
+    if not Path(sys.prefix).name.startswith("env-full-"):
         pytest.skip("needs the environment of make test")
 
 
