@@ -29,11 +29,16 @@ def overlay(color: NDArray[np.uint8], labels: LabelImage, strength: float = 0.55
     return np.where((labels.labels >= 0)[..., None], mixed, color).astype(np.uint8)
 
 
+def _percent(share: float) -> str:
+    """What is there at all is never 0%."""
+    return f"{share:.0%}" if share >= 0.005 else "< 1%"
+
+
 def label_picture(path: Path, color: NDArray[np.uint8], labels: LabelImage, title: str) -> None:
     """Write the image beside the same image tinted by its labels, with a legend of the classes in it."""
     ids, counts = np.unique(labels.labels[labels.labels >= 0], return_counts=True)
     shares = [
-        (int(i), f"{labels.label_set.name_of(int(i))} {n / labels.labels.size:.0%}")
+        (int(i), f"{labels.label_set.name_of(int(i))} {_percent(n / labels.labels.size)}")
         for i, n in zip(ids, counts, strict=True)
     ]
     shares = [shares[i] for i in np.argsort(-counts)[:LEGEND_ROWS]]
