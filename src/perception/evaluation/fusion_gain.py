@@ -15,7 +15,8 @@ from perception.evaluation.segmentation import ConfusionMatrix
 PIXEL_STEP = 8
 """Every so many pixels with depth are asked for."""
 MAX_POINTS = 4_000_000
-"""Pixels that are remembered (20 bytes each); of longer runs every second frame is left away."""
+"""Pixels that are remembered (20 bytes each); of longer runs half of the frames are left away, again and again."""
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +44,20 @@ class FusionGain:
     def __init__(self, tree: Any, mapping: ClassMapping, step: int = PIXEL_STEP, max_points: int = MAX_POINTS) -> None:
         self._tree, self._mapping, self._step, self._max_points = tree, mapping, step, max_points
         self._samples: list[_Sample] = []
-        self._frames, self._every = 0, 1
+        self._every = 1
         self.by_frame: dict[int, dict[str, float]] = {}
 
     def add(self, index: int, result: Any, truth: NDArray[np.int32], predicted: NDArray[np.int32]) -> None:
         """Note pixels of a frame: its number and FrameResult, and (H, W) true and predicted ids as they are scored."""
-        if self._frames % self._every == 0:
-            pixels = result.cloud.pixels[:: self._step]
-            points = result.frame.map_T_camera.apply(result.cloud.points[:: self._step])
-            self._samples.append(_Sample(index, points, truth.ravel()[pixels], predicted.ravel()[pixels]))
-            if sum(len(sample.truth) for sample in self._samples) > self._max_points and len(self._samples) > 1:
-                self._samples, self._every = self._samples[::2], 2 * self._every
-        self._frames += 1
+        if not _kept(index, self._every):
+            return
+        pixels = result.cloud.pixels[:: self._step]
+        points = result.frame.map_T_camera.apply(result.cloud.points[:: self._step])
+        self._samples.append(_Sample(index, points, truth.ravel()[pixels], predicted.ravel()[pixels]))
+        while sum(len(sample.truth) for sample in self._samples) > self._max_points and len(self._samples) > 1:
+            self._every *= 2
+            left = [sample for sample in self._samples if _kept(sample.index, self._every)]
+            self._samples = left or self._samples[:1]
 
     def summary(self) -> dict[str, Any] | None:
         """Scores of ``single`` images and of the ``fused`` map on the same pixels; None when none was counted."""
@@ -92,3 +95,12 @@ class FusionGain:
                 if single.counts[label.id].any()
             ],
         }
+
+
+def _kept(index: int, every: int) -> bool:
+    """Whether a frame is among the share 1 / every that is remembered.
+
+    Its number alone decides, so that runs that lost different frames remember the same ones. Fractions of multiples of
+    the golden ratio are spread evenly, and no stride misses them: true labels may be there for every n-th frame only.
+    """
+    return index * GOLDEN_RATIO % 1 < 1 / every
