@@ -398,6 +398,41 @@ def test_a_camera_tree_beside_the_one_of_the_world_is_not_taken_for_it(tmp_path)
     assert found[0].map_T_camera.translation[0] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("root", "other"),
+    [("t265_odom_frame", ("odom", "base")), ("robot1_odom", ("world", "map")), ("odom_combined", ("map", "dock"))],
+)
+def test_a_camera_in_a_tree_of_odometry_is_read_beside_another_tree(tmp_path, root, other):
+    with Script(tmp_path / "bag") as bag:
+        bag.info()
+        for t in (0, 1):
+            bag.tf(t, root, "base_link", x=2 * t)
+            bag.tf(t, *other, x=t)
+        bag.tf(0, "base_link", "cam", x=1, static=True)
+        bag.color(0.5)
+        bag.depth(0.5)
+    found, drops, _ = read(tmp_path / "bag")
+    assert found[0].map_T_camera.translation[0] == 2.0 and not drops
+
+
+@pytest.mark.parametrize("with_joint", [False, True])
+def test_odometry_that_begins_after_the_camera_is_found(tmp_path, with_joint):
+    with Script(tmp_path / "bag") as bag:
+        bag.info()
+        if with_joint:
+            for t in range(8):
+                bag.tf(t, "base_link", "cam", x=1)
+        else:
+            bag.tf(0, "base_link", "cam", x=1, static=True)
+        for t in (0.5, 5.5):
+            bag.color(t)
+            bag.depth(t)
+        for t in (4, 5, 6, 7):
+            bag.tf(t, "odom", "base_link", x=2 * t)
+    found, drops, _ = read(tmp_path / "bag")
+    assert [one.map_T_camera.translation[0] for one in found] == [12.0] and sum(drops.values()) == 1
+
+
 def test_frames_without_a_transform_name_the_options_that_give_it(tmp_path):
     with Script(tmp_path / "bag") as bag:
         bag.info()

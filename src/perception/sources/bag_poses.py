@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +20,10 @@ ROOT_SEARCH_NS = 3_000_000_000
 """The transforms of this much of the recording show which frame is the root of the tree."""
 CLOCK_RESET_NS = 1_000_000_000
 """Stamps that go back by more than this mean a new clock (a simulation that began again), less is disorder."""
-WORLD_FRAMES = ("map", "odom", "earth", "world")
-"""Frames that stand still: those of REP 105, and the usual name of the root in simulations."""
+LATE_ROOT_NS = 60_000_000_000
+"""Where these show a root that need not stand still, so much more is searched for what it stands on."""
+WORLD_FRAME = re.compile(r"(?:^|[/_])(?:map|odom|earth|world)(?:[/_]|$)")
+"""In names of frames that stand still: those of REP 105, and the usual name of the root in simulations."""
 
 Report = Callable[[str, object], None]
 
@@ -174,9 +177,16 @@ class BagPoses:
         for topic, _, raw in self._reader.messages(self.topics, begin, start_ns + ROOT_SEARCH_NS):
             self.take(topic, raw, _ignore)
         frames = self._buffer.frames()
-        roots = sorted({self._buffer.root_of(frame) for frame in frames})
         if camera_frame in frames:
-            return self._checked_root(camera_frame, roots)
+            root = self._buffer.root_of(camera_frame)
+            others = [other for other in self._roots() if other != root]
+            moves = not self._buffer.is_fixed(camera_frame) and not any(_stands_still(other) for other in others)
+            late = "" if _stands_still(root) else self._late_root(camera_frame, start_ns)
+            if late or _stands_still(root) or moves:
+                return late or root
+            # A robot or a mount whose own pose is not known would seem to stand.
+            raise InputError(self._where_the_root_is(root, others))
+        roots = self._roots()
         if len(roots) == 1:
             return roots[0]
         raise InputError(
@@ -184,29 +194,40 @@ class BagPoses:
             f"{len(roots)} roots: {roots}; choose with --fixed-frame, and connect it with --extrinsics"
         )
 
-    def _checked_root(self, camera_frame: str, roots: list[str]) -> str:
-        """The camera's root, unless it is a robot or a mount whose own pose is not known: it would seem to stand."""
-        root = self._buffer.root_of(camera_frame)
-        others = [other for other in roots if other != root]
-        moves = not self._buffer.is_fixed(camera_frame) and not any(_stands_still(other) for other in others)
-        if _stands_still(root) or moves:
-            return root
+    def _roots(self) -> list[str]:
+        return sorted({self._buffer.root_of(frame) for frame in self._buffer.frames()})
+
+    def _late_root(self, camera_frame: str, start_ns: int) -> str:
+        """A root that stands still and appears later; empty where none does.
+
+        Odometry may begin after the camera: until then a robot looks like the root.
+        """
+        after = start_ns + ROOT_SEARCH_NS
+        if self.topics:
+            for topic, _, raw in self._reader.messages(self.topics, after, after + LATE_ROOT_NS):
+                self.take(topic, raw, _ignore)
+                root = self._buffer.root_of(camera_frame)
+                if _stands_still(root):
+                    return root
+        return ""
+
+    def _where_the_root_is(self, root: str, others: list[str]) -> str:
         if not self.topics:
-            raise InputError(
+            return (
                 f"the bag says where the camera is on {root!r} (/tf_static), but not where that is (/tf); give --poses "
                 f"FILE, --odometry /topic or, for a camera that stood still, --fixed-frame {root}; the bag has "
                 + listing(self._reader)
             )
         gap = f": no transform connects it to {' or '.join(map(repr, others[:5]))}" if others else ""
-        raise InputError(
+        return (
             f"the bag says where the camera is on {root!r}, but not where that is{gap}; give a link that does not move "
-            f"with --extrinsics FILE, the camera's path with --poses FILE or, for a camera that stood still, "
+            f"with --extrinsics FILE, the camera's path with --poses FILE or, where {root} itself stood still, "
             f"--fixed-frame {root}"
         )
 
 
 def _stands_still(frame: str) -> bool:
-    return frame.rpartition("/")[2] in WORLD_FRAMES
+    return WORLD_FRAME.search(frame) is not None
 
 
 def _about(topic: str, error: InputError) -> str:
