@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     transforms = parse_transforms(arguments.transform, len(arguments.map))
     maps = read_maps(arguments.map)
     label_set = _label_set(arguments.map, maps)
-    frames = {str(tree.metadata.get("frame_id") or "map") for tree in maps}
+    frames = {str(tree.metadata["frame_id"]) for tree in maps if tree.metadata.get("frame_id")}
     if len(frames) > 1 and not arguments.transform:
         raise InputError(f"merge: expected maps of one frame or --transform, got frames {sorted(frames)}")
     merged = merge_maps(maps, transforms)

@@ -76,7 +76,8 @@ def merge_maps(maps: Sequence[SemanticOcTree], transforms: Sequence[Transform | 
 
     Args:
         maps: of one resolution and of the same classes, or of none (geometry alone); they stay as they are. Sensor
-            model, bounds and metadata of the result are those of :func:`leader`.
+            model, bounds and metadata of the result are those of :func:`leader`, its frame is that of the first map
+            that stays in place.
         transforms: ``merged_T_map`` of each map, None where it stays in place; may be shorter than ``maps``.
 
     Returns:
@@ -101,7 +102,12 @@ def merge_maps(maps: Sequence[SemanticOcTree], transforms: Sequence[Transform | 
     options["sensor_model"] = first.sensor_model
     options["decay_s"] = first._decay_s[: first.num_classes] if first.num_classes else None
     merged = SemanticOcTree(**options)
-    merged.metadata = dict(first.metadata)
+    named = [
+        one.metadata["frame_id"]
+        for one, move in zip(maps, moves, strict=True)
+        if move is None and "frame_id" in one.metadata
+    ]
+    merged.metadata = first.metadata | ({"frame_id": named[0]} if named else {})
     parts = [_moved(_voxels(snapshot), move, first.resolution) for snapshot, move in zip(snapshots, moves, strict=True)]
     _fill(merged, parts)
     return merged
