@@ -34,7 +34,7 @@ warmup-with:
 # Messages over DDS get lost where processes wait for the processor: what failed is shown, and tried once more.
 PYTEST_ROS = "$(ENV)" -m pytest -o cache_dir=.pytest_cache/ros tests/ros tests/launch
 pytest-ros:
-	@$(PYTEST_ROS) || $(PYTEST_ROS) --last-failed --last-failed-no-failures=none
+	@$(PYTEST_ROS) || { [ $$? -eq 1 ] && $(PYTEST_ROS) --last-failed --last-failed-no-failures=none; }
 
 pytest-training:
 	@nice "$(ENV)" -m pytest tests/training
