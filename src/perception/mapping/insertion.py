@@ -27,6 +27,9 @@ from perception.mapping.update import update_shard
 from perception.mapping.update_types import Rules
 from perception.mapping.workspace import MAX_CELLS, Workspace
 
+MAX_IDLE = 2
+"""Collections kept for scans to come: one is filled while another one is inserted."""
+
 
 @functools.lru_cache(maxsize=16)
 def range_limit(max_range: float) -> np.float32:
@@ -150,7 +153,8 @@ class ScanInserter:
             raise
         # The counts change with the next scan, which may begin at once.
         points = scan.collection.counts
-        self._idle.append(scan.collection)
+        if len(self._idle) < MAX_IDLE:
+            self._idle.append(scan.collection)
         return points, counts
 
     def nbytes(self) -> int:
