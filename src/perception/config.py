@@ -17,6 +17,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from perception.errors import InputError
+from perception.yaml_text import load_yaml
 
 T = TypeVar("T")
 MAX_FLOAT = sys.float_info.max
@@ -275,8 +276,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any] | None, where: str = "") -> 
     Raises:
         InputError: an unknown key (the message lists the known ones), a wrong type or a value out of bounds.
     """
-    if data is None:
-        data = {}
+    data = {} if data is None else data
     if not isinstance(data, Mapping):
         raise InputError(f"{where or 'config'}: expected a mapping, got {type(data).__name__}")
     hints, values = _hints(cls), {}
@@ -347,8 +347,8 @@ def read_settings(path: str | Path | None, overrides: Sequence[str] = ()) -> dic
     data: Mapping[str, Any] = {}
     if path is not None:
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            data = load_yaml(Path(path).read_text(encoding="utf-8")) or {}
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise InputError(f"config {path}: cannot be read ({str(error).splitlines()[0]})") from error
         if not isinstance(data, Mapping):
             raise InputError(f"config {path}: expected a mapping, got {type(data).__name__}")
@@ -358,8 +358,8 @@ def read_settings(path: str | Path | None, overrides: Sequence[str] = ()) -> dic
         if not separator or not name:
             raise InputError(f"--set: expected group.name=value, got {text!r}")
         try:
-            changes[name.strip()] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            changes[name.strip()] = load_yaml(value)
+        except yaml.YAMLError as error:
             raise InputError(f"--set {name}: value {value!r} is not YAML") from error
     return merge(data, nest(changes))
 

@@ -9,12 +9,12 @@ import yaml
 
 
 def load_yaml(text: str) -> Any:
-    """As ``yaml.safe_load``, with one error for all that may be wrong: nesting without end, dates that are none.
+    """As ``yaml.safe_load``, with one error for all that may be wrong: endless nesting, numbers that are none.
 
     Raises:
         yaml.YAMLError: the text is no YAML.
     """
     try:
         return yaml.safe_load(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError, RecursionError) as error:
         raise yaml.YAMLError(str(error)) from error

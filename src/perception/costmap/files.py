@@ -15,6 +15,7 @@ from perception.atomic_file import atomic_write
 from perception.costmap.grid import MAX_CELLS
 from perception.errors import InputError, PerceptionError
 from perception.types import CostGrid
+from perception.yaml_text import load_yaml
 
 MODES = ("raw", "scale", "trinary")
 RAW_UNKNOWN_PIXEL = 255
@@ -127,8 +128,8 @@ def _read_info(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > 1 << 20:
             raise InputError(f"costmap {path}: expected a YAML file below 1 MB")
-        info = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        info = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"costmap {path}: cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(info, dict):
         raise InputError(f"costmap {path}: expected a mapping, got {type(info).__name__}")
