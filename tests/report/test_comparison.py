@@ -9,15 +9,10 @@ import pytest
 from made_runs import write_run
 
 from perception.evaluation.run_folder import fill_frames
-from perception.report.comparison import paired_differences, paired_values, recording_means
-from perception.report.comparison_sections import difference_section, means_table, summary_table
+from perception.report.comparison import paired_differences, recording_means
+from perception.report.comparison_sections import curve_comparison, difference_section, means_table, summary_table
+from perception.report.run_sections import curves
 from perception.report.runs import load_runs
-
-
-def test_frames_are_paired_by_stamp_where_both_have_a_value():
-    first = [{"stamp_ns": 1, "a": 0.5}, {"stamp_ns": 2, "a": None}, {"stamp_ns": 3, "a": 0.25}, {"stamp_ns": 4, "a": 1}]
-    second = [{"stamp_ns": 4, "a": 2.0}, {"stamp_ns": 3, "a": 0.75}, {"stamp_ns": 2, "a": 0.1}]
-    assert paired_values(first, second, "a").tolist() == [[0.25, 0.75], [1.0, 2.0]]
 
 
 def test_a_run_that_is_worse_on_every_frame_is_called_worse(tmp_path):
@@ -84,6 +79,39 @@ def test_a_number_that_a_run_lacks_is_not_there_for_a_reason(tmp_path):
     assert '<td class="none" title="map: no true voxels" data-value="">n/a</td>' in summary_table(load_runs(runs))
 
 
+def test_semantic_scores_of_the_map_name_what_the_classes_of_voxels_lack(tmp_path):
+    lines = ["segmentation: given", "classes of voxels: none is in the map", "map: too small"]
+    (run,) = load_runs([write_run(tmp_path / "a", not_scored=lines)])
+    assert run.why_not("map.semantic.mean_iou") == "classes of voxels: none is in the map; map: too small"
+    assert run.why_not("map.occupancy.f1") == "map: too small"
+    assert run.why_not("costmap.false_free_rate") == "not scored in this run"
+
+
+@pytest.mark.parametrize(("values", "best"), [((0.0001, 0.0004), ["0.0001"]), ((99.96, 100.0), [])])
+def test_one_of_two_is_the_best_only_where_they_look_different(tmp_path, values, best):
+    known = {"title": "False free rate", "better": "lower", "unit": ""}
+    runs = [
+        write_run(tmp_path / name, 0.5, name, scalars={"costmap.false_free_rate": {**known, "value": value}})
+        for name, value in zip("ab", values, strict=True)
+    ]
+    assert re.findall(r'<td class="best" data-value="([^"]+)"', summary_table(load_runs(runs))) == best
+
+
+def test_curves_of_what_some_frames_alone_have_are_joined(tmp_path):
+    runs = [write_run(tmp_path / "a", 0.8, "first"), write_run(tmp_path / "b", 0.7, "second")]
+    for path in runs:
+        every = {index: {"single_accuracy": 0.25, "fused_accuracy": 0.5} for index in range(0, 40, 4)}
+        fill_frames(path / "frames.csv", every)
+    loaded = load_runs(runs)
+    for page, title in (
+        (curves(loaded[0]), "Pixel accuracy before and after fusion"),
+        (curve_comparison(loaded), "Pixel accuracy of the fused map"),
+    ):
+        figure = next(one for one in page.split("<figure>") if one.startswith(f"<b>{title}"))
+        paths = re.findall(r'<path class="line"[^>]* d="([^"]*)"', figure)
+        assert [(path.count("M"), path.count("L")) for path in paths] == [(1, 9), (1, 9)]
+
+
 def scalars(**values):
     return {name.replace("__", "."): {"value": value} for name, value in values.items()}
 
@@ -123,3 +151,16 @@ def test_numbers_that_frames_do_not_have_are_compared_by_recording(tmp_path):
     f1 = next(one for one in few if one.metric == "map.occupancy.f1")
     assert (f1.frames, f1.low, f1.verdict) == (2, None, "open")
     assert "too few recordings" in difference_section(few)
+
+
+def test_recordings_are_compared_where_frames_of_one_have_nothing_in_common(tmp_path):
+    runs = []
+    for network, values in (("first", (0.5, 0.5, 0.5)), ("second", (0.6, 0.1, None))):
+        for source, value in zip(("x", "y", "z"), values, strict=True):
+            known = scalars(segmentation__pixel_accuracy=value) if value else {}
+            runs.append(write_run(tmp_path / f"{source}{network}", value or 0.5, network, source, scalars=known))
+    for folder in (tmp_path / "ysecond", tmp_path / "zsecond"):
+        (folder / "frames.csv").write_text("index\n0\n")
+    found = {one.metric: one for one in paired_differences(load_runs(runs))}["segmentation.pixel_accuracy"]
+    assert (found.pairs, found.frames, found.sources, found.low) == ("recordings", 2, ("x", "y"), None)
+    assert found.difference == pytest.approx(-0.15)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perception.errors import InputError
 from perception.evaluation.bootstrap import block_bootstrap_interval
+from perception.evaluation.frame_pairs import series_by_frame
 from perception.evaluation.run_folder import FORMAT, Run, find_runs, load_run
 from perception.evaluation.scalars import BY_NAME, HIGHER, LOWER, Scalar
 
@@ -127,14 +127,12 @@ def compare_runs(pairs: Sequence[tuple[Run, Run]], margins: Mapping[str, float])
 
 
 def _compare(scalar: Scalar, pairs: Sequence[tuple[Run, Run]], margin: float | None) -> Comparison | None:
-    values = [(one.scalar(scalar.name), other.scalar(scalar.name)) for one, other in pairs]
-    both = np.array([pair for pair in values if None not in pair], np.float64).reshape(-1, 2)
-    if not len(both):
+    scored = [(one, other) for one, other in pairs if None not in (one.scalar(scalar.name), other.scalar(scalar.name))]
+    if not scored:
         return None
+    both = np.array([[run.scalar(scalar.name) for run in pair] for pair in scored], np.float64)
     a, b = both.mean(axis=0).tolist()
-    series = _by_frame(scalar.frame_column, pairs)
-    if not any(len(one) for one in series):
-        series = [both[:, 1] - both[:, 0]]
+    series = [values[:, 1] - values[:, 0] for values in series_by_frame(scalar, scored) or [both]]
     differences = np.concatenate(series)
     low, high = block_bootstrap_interval(series) or (None, None)
     loss = (a - b) if scalar.better == HIGHER else (b - a)
@@ -151,19 +149,5 @@ def _compare(scalar: Scalar, pairs: Sequence[tuple[Run, Run]], margin: float | N
         len(differences),
         # Rounding of a difference must not fail a run that is exactly at the margin.
         margin is not None and loss > margin + 1e-12,
-        float(np.mean(differences)) if len(differences) else None,
+        float(np.mean(differences)),
     )
-
-
-def _by_frame(column: str, pairs: Sequence[tuple[Run, Run]]) -> list[NDArray[np.float64]]:
-    """Differences of a column between the frames of the same stamp, by recording in order of time."""
-    series: list[NDArray[np.float64]] = []
-    for one, other in pairs:
-        known = {row["stamp_ns"]: row.get(column) for row in one.frames}
-        found: list[float] = []
-        for row in other.frames:
-            before, now = known.get(row["stamp_ns"]), row.get(column)
-            if before is not None and now is not None:
-                found.append(float(now) - float(before))
-        series.append(np.array(found, np.float64))
-    return series

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perception.evaluation.bootstrap import block_bootstrap_interval
+from perception.evaluation.frame_pairs import series_by_frame
 from perception.evaluation.scalars import SCALARS, Scalar
 from perception.report.runs import ReportRun
 
@@ -50,7 +50,7 @@ class Difference:
         better: "higher", "lower" or "none".
         a: the variant that is compared with.
         b: the variant that is compared.
-        sources: recordings that both were run on.
+        sources: recordings that count: both were run on them and have the number.
         pairs: "frames" or "recordings".
         frames: how many of these both have a value for.
         mean_a: mean over these frames.
@@ -90,7 +90,7 @@ class Difference:
 
 
 def paired_differences(runs: Sequence[ReportRun]) -> list[Difference]:
-    """Every variant against the first one: frame by frame where these have the metric, else by recording.
+    """Every variant against the first one: frame by frame where all have the metric, else by recording.
 
     Of a single recording only what its frames have is compared.
     """
@@ -103,18 +103,20 @@ def paired_differences(runs: Sequence[ReportRun]) -> list[Difference]:
         pairs = [(by_place[variants[0], source], by_place[variant, source]) for source in common]
         for scalar in SCALARS:
             if pairs and (scalar.frame_column or (len(pairs) > 1 and scalar.name in HEADLINES)):
-                found.append(_difference(scalar, pairs, tuple(common)))
+                found.append(_difference(scalar, pairs))
     return [one for one in found if one is not None]
 
 
-def _difference(
-    scalar: Scalar, pairs: Sequence[tuple[ReportRun, ReportRun]], sources: tuple[str, ...]
-) -> Difference | None:
-    values = [paired_values(a.run.frames, b.run.frames, scalar.frame_column) for a, b in pairs]
-    by_frame = any(len(one) for one in values)
-    if not by_frame:
-        known = [(a.run.scalar(scalar.name), b.run.scalar(scalar.name)) for a, b in pairs]
-        values = [np.array([pair for pair in known if None not in pair], np.float64).reshape(-1, 2)]
+def _difference(scalar: Scalar, pairs: Sequence[tuple[ReportRun, ReportRun]]) -> Difference | None:
+    values = series_by_frame(scalar, [(a.run, b.run) for a, b in pairs])
+    by_frame = bool(values)
+    if by_frame:
+        sources = [a.source for (a, _), found in zip(pairs, values, strict=True) if len(found)]
+    else:
+        known = [(a.source, a.run.scalar(scalar.name), b.run.scalar(scalar.name)) for a, b in pairs]
+        counted = [entry for entry in known if None not in entry]
+        sources = [source for source, _, _ in counted]
+        values = [np.array([pair for _, *pair in counted], np.float64).reshape(-1, 2)]
     both = np.concatenate(values)
     if not len(both) or not (by_frame or len(pairs) > 1):
         return None
@@ -128,7 +130,7 @@ def _difference(
         scalar.better,
         first.variant or first.name,
         second.variant or second.name,
-        sources,
+        tuple(sources),
         "frames" if by_frame else "recordings",
         len(both),
         float(mean_a),
@@ -170,13 +172,3 @@ def recording_means(runs: Sequence[ReportRun]) -> list[Mean]:
             mean = sum(values[variant, one] for one in common) / len(common)
             found.append(Mean(name, variant, mean, len(common)))
     return found
-
-
-def paired_values(
-    frames_a: Sequence[dict[str, Any]], frames_b: Sequence[dict[str, Any]], column: str
-) -> NDArray[np.float64]:
-    """(N, 2) values of a column for the frames, by stamp, that both runs have one for, in the order of the first."""
-    other = {row.get("stamp_ns"): row.get(column) for row in frames_b}
-    pairs = [(row.get(column), other.get(row.get("stamp_ns"))) for row in frames_a]
-    known = [pair for pair in pairs if all(isinstance(value, int | float) for value in pair)]
-    return np.asarray(known, np.float64).reshape(-1, 2)
