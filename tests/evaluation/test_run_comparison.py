@@ -54,6 +54,26 @@ def test_recordings_are_paired_by_name(tmp_path: Path):
     assert metrics(found)[ACCURACY]["difference"] == pytest.approx(0.2)
 
 
+def test_interval_is_over_recordings_where_frames_of_one_have_nothing_in_common(tmp_path: Path):
+    for side, x, y in (("a", 0.5, 0.5), ("b", 0.6, 0.1)):
+        for name, accuracy in (("x", x), ("y", y)):
+            make_run(tmp_path / side / name, [accuracy] * 10, name=name)
+        write_json(tmp_path / side / "evaluation.json", {"format": 1, "runs": ["x", "y"]})
+    (tmp_path / "b" / "y" / "frames.csv").write_text("index\n0\n")
+    entry = metrics(compare_folders(tmp_path / "a", tmp_path / "b"))[ACCURACY]
+    assert entry["difference"] == entry["mean_difference"] == pytest.approx(-0.15)
+    assert (entry["low"], entry["high"], entry["frames"]) == (None, None, 2)
+
+
+def test_evaluations_without_a_common_number_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    a, b = (make_run(tmp_path / name, [0.5]) for name in "ab")
+    write_json(b / "summary.json", {"format": 1, "name": "room", "scalars": {}})
+    output = tmp_path / "found.csv"
+    assert main(["compare", str(a), str(b), "--output", str(output)]) == 1
+    assert "expected a number that both have" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_exit_code_is_2_only_when_a_chosen_number_got_worse_by_more_than_its_margin(tmp_path: Path):
     a = str(make_run(tmp_path / "a", [0.8] * 6, 10.0))
     b = str(make_run(tmp_path / "b", [0.75] * 6, 14.0))

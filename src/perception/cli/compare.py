@@ -43,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None and arguments.output.suffix not in (".json", ".csv", ".md"):
         raise InputError(f"--output: expected a file that ends in .json, .csv or .md, got {arguments.output}")
     found = compare_folders(arguments.a, arguments.b, parse_margins(arguments.metric))
+    if not found["metrics"]:
+        raise InputError(f"compare: expected a number that both have, {arguments.a} and {arguments.b} have none")
     print(table(found["metrics"]))
     for pair in found["pairs"]:
         if pair["name"] != pair["name_b"]:
