@@ -219,6 +219,11 @@ def test_parameters_of_a_failed_cell_that_are_no_mapping_are_named(tmp_path):
     ("scalars", "message"),
     [
         (5, "expected scalars to be a dict, got int"),
+        (None, "expected scalars to be a dict, got NoneType"),
+        ({"a": None}, "expected scalar a to be a dict, got NoneType"),
+        ({"a": {"value": math.nan}}, "expected a number as value of scalar a, got nan"),
+        ({"a": {"value": -math.inf}}, "expected a number"),
+        ({"a": {"value": 10**400}}, "expected a number"),
         ({"a": 5}, "expected scalar a to be a dict, got int"),
         ({"a": {"value": "high"}}, "expected a number as value of scalar a, got 'high'"),
         ({"a": {"value": [1]}}, "expected a number"),
@@ -226,6 +231,6 @@ def test_parameters_of_a_failed_cell_that_are_no_mapping_are_named(tmp_path):
     ],
 )
 def test_scalars_that_are_no_numbers_are_refused(scalars, message, tmp_path: Path):
-    write_json(tmp_path / SUMMARY, {"format": 1, "scalars": scalars})
+    (tmp_path / SUMMARY).write_text(json.dumps({"format": 1, "scalars": scalars}))
     with pytest.raises(InputError, match=message):
         load_run(tmp_path)

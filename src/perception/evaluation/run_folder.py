@@ -11,6 +11,7 @@ import csv
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,12 +91,19 @@ def load_run(path: str | Path, frames: bool = True) -> Run:
     summary = read_json(path / SUMMARY)
     if summary.get("format") != FORMAT:
         raise InputError(f"{path / SUMMARY}: expected format {FORMAT}, got {summary.get('format')!r}")
-    scalars = _of_kind(summary.get("scalars", {}), dict, path / SUMMARY, "scalars")
-    for name, entry in scalars.items():
-        value = _of_kind(entry, dict, path / SUMMARY, f"scalar {name}").get("value")
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise InputError(f"{path / SUMMARY}: expected a number as value of scalar {name}, got {value!r:.100}")
+    _check_scalars(summary.get("scalars", {}), path / SUMMARY)
     return Run(path, summary, read_rows(path / FRAMES) if frames and (path / FRAMES).is_file() else [])
+
+
+def _check_scalars(scalars: Any, path: Path) -> None:
+    for name, entry in _strictly(scalars, dict, path, "scalars").items():
+        value = _strictly(entry, dict, path, f"scalar {name}").get("value")
+        if value is None:
+            continue
+        # Not math.isfinite: of an integer beyond all floats it raises.
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and abs(value) <= sys.float_info.max):
+            raise InputError(f"{path}: expected a number as value of scalar {name}, got {value!r:.100}")
 
 
 def find_runs(path: str | Path) -> list[Path]:
@@ -265,8 +273,10 @@ def _listed(path: Path, name: str, kind: type[_Kind]) -> list[_Kind]:
 
 
 def _of_kind(value: Any, kind: type[_Kind], path: Path, name: str) -> _Kind:
-    if value is None:
-        return kind()
+    return kind() if value is None else _strictly(value, kind, path, name)
+
+
+def _strictly(value: Any, kind: type[_Kind], path: Path, name: str) -> _Kind:
     if not isinstance(value, kind):
         raise InputError(f"{path}: expected {name} to be a {kind.__name__}, got {type(value).__name__}")
     return value
