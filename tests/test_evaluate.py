@@ -12,9 +12,11 @@ import pytest
 
 from perception.cli.main import main
 from perception.costmap import read_costmap
+from perception.errors import InputError
 from perception.evaluation.run_folder import FRAME_COLUMNS, find_runs, load_run, read_rows
 from perception.labels import LabelSet
 from perception.mapping import SemanticOcTree
+from perception.pipeline import PerceptionPipeline
 from perception.simulation.boxes import synthetic_room_frames
 from perception.simulation.voxels import VoxelMap
 from perception.sources.bag_writer import BagWriter, write_bag
@@ -271,6 +273,24 @@ def test_a_run_that_did_not_finish_can_be_tried_again(bag, tmp_path, monkeypatch
     assert (tmp_path / "map.ot").exists() and not (tmp_path / "summary.json").exists()
     assert main(["evaluate", str(bag), *options]) == 0
     assert load_run(tmp_path).name == "room" and not (tmp_path / "begun.json").exists()
+
+
+def test_whatever_is_said_of_a_lost_frame_costs_only_that_frame(bag, tmp_path, monkeypatch):
+    process = PerceptionPipeline.process
+
+    def lose_the_third(pipeline, frame):
+        if frame.stamp_ns == third:
+            raise InputError("no pose:\r\n" + "x" * 200_000)
+        return process(pipeline, frame)
+
+    third = [frame.stamp_ns for frame in synthetic_room_frames(6, 160, 120)][2]
+    monkeypatch.setattr(PerceptionPipeline, "process", lose_the_third)
+    assert main(["evaluate", str(bag), *MODEL, "--held-out", "0", "--no-report", "--output", str(tmp_path)]) == 0
+    run = load_run(tmp_path)
+    assert run.summary["source"]["frames"] == 5
+    lost = run.frames[2]["dropped"]
+    assert lost.startswith("no pose: xxx") and len(lost) == 1000
+    assert run.frames[3]["fused_accuracy"] is not None
 
 
 def test_peak_of_memory_is_the_recordings_own(bag, tmp_path):

@@ -39,6 +39,8 @@ VOXEL_FILE = "ground_truth_voxels.npz"
 STAGES = ("prepare", "segment", "cloud", "insert", "costmap")
 MAX_PATH = 4096
 """Places of the camera that are drawn; the file has all."""
+MAX_REASON = 1000
+"""Characters of why a frame was lost."""
 
 
 @dataclass(frozen=True)
@@ -181,9 +183,11 @@ class _Evaluation:
         except InputError as error:
             # A bad frame costs itself, not the run.
             self.dropped[NOT_MAPPED] += 1
-            self.source.details.setdefault(NOT_MAPPED, str(error))
+            # One line of a length that CSV readers take: rows are read again when the map is finished.
+            why = " ".join(str(error).split())[:MAX_REASON]
+            self.source.details.setdefault(NOT_MAPPED, why)
             self.processing_s += time.perf_counter() - start
-            return row | {"dropped": str(error)}
+            return row | {"dropped": why}
         seconds = time.perf_counter() - start
         self.processing_s += seconds
         timer = self.pipeline.timer
