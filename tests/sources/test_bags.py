@@ -15,6 +15,7 @@ import pytest
 from perception.errors import InputError, PerceptionError
 from perception.geometry import PinholeCamera, Transform
 from perception.sources import SourceOptions, bag_writer, describe, open_source
+from perception.sources.bag_reader import BagReader
 from perception.sources.bag_writer import BASE_T_OPTICAL, BagLayout, BagWriter, write_bag
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -644,6 +645,25 @@ def test_a_bag_whose_writing_is_interrupted_keeps_what_was_written(tmp_path, sto
     found, drops, warnings = read(tmp_path / "bag")
     assert len(found) == 3 and not drops and not warnings
     assert describe(tmp_path / "bag")["complete"]
+
+
+def test_a_chunk_that_was_half_written_is_not_written_again(tmp_path):
+    class Interrupted(list):
+        def append(self, chunk):
+            if not self:
+                super().append(chunk)
+                raise KeyboardInterrupt
+            super().append(chunk)
+
+    with pytest.raises(KeyboardInterrupt), BagWriter(tmp_path / "bag", BagLayout(storage="mcap")) as bag:
+        storage = bag._writer.storage
+        storage.chunks = Interrupted()
+        write = storage.write
+        storage.write = lambda *arguments: (write(*arguments), storage.close_chunk())
+        bag.write_frame(frame(0))
+    reader = BagReader(tmp_path / "bag")
+    assert len(list(reader.messages(set(reader.topics)))) == 1
+    reader.close()
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])

@@ -86,6 +86,7 @@ class BagWriter:
         self._connections: dict[str, Any] = {}
         self._described = self._failed = self._committed = False
         self._pending_bytes = 0
+        made = not self._path.exists()
         plugin = StoragePlugin.MCAP if self.layout.storage == "mcap" else StoragePlugin.SQLITE3
         try:
             self._writer = Writer(self._path, version=9, storage_plugin=plugin)
@@ -94,6 +95,8 @@ class BagWriter:
                 self._writer.set_compression(mode, CompressionFormat.ZSTD)
             self._writer.open()
         except (WriterError, OSError, sqlite3.Error) as error:
+            if made:
+                shutil.rmtree(self._path, ignore_errors=True)
             raise InputError(f"bag {path}: cannot be written ({error})") from error
 
     def close(self) -> None:
@@ -127,6 +130,10 @@ class BagWriter:
         except (OSError, sqlite3.Error) as error:
             self._failed = True
             raise PerceptionError(f"bag {self._path}: cannot be written ({error})") from error
+        except BaseException:
+            # A chunk of an MCAP that was half written would be written once more at the end.
+            self._failed |= self.layout.storage == "mcap"
+            raise
 
     def write_raw(self, topic: str, msgtype: str, log_ns: int, data: bytes) -> None:
         """Write an encoded message."""
