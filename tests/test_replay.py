@@ -179,6 +179,12 @@ def test_nothing_of_an_earlier_run_stays_beside_a_new_one(bag, tmp_path, monkeyp
     assert not (tmp_path / "result.json").exists()
 
 
+def test_pictures_in_a_folder_that_is_no_replay_are_left_alone(bag, tmp_path):
+    (tmp_path / "labels_000123.png").write_bytes(b"mine")
+    _run(bag, tmp_path, "none")
+    assert (tmp_path / "labels_000123.png").read_bytes() == b"mine"
+
+
 def test_misspelt_parameter_is_one_line(bag, tmp_path, capsys):
     message = one_error(capsys, "replay", bag, "--set", "octomap.resolutoin=1", "--output", tmp_path)
     assert "octomap.resolutoin" in message

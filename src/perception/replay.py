@@ -124,9 +124,13 @@ class Replay:
 
     def _forget_earlier_run(self) -> None:
         """Remove what this run may not replace: pictures of other frames, and figures that would not fit a new map."""
-        pictures = (path for path in self.output.glob("labels_*.png") if PICTURE_NAME.fullmatch(path.name))
-        for path in (self.output / "result.json", *pictures):
-            path.unlink(missing_ok=True)
+        figures = self.output / "result.json"
+        if figures.exists():
+            # Without the figures of a replay such pictures are somebody else's.
+            for path in self.output.glob("labels_*.png"):
+                if PICTURE_NAME.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+            figures.unlink()
 
     def _write_maps(self) -> None:
         from perception.costmap import write_costmap
