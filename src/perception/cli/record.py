@@ -11,6 +11,7 @@ from typing import Any
 from perception.cli.arguments import add_config_arguments, add_labels_argument, add_source_arguments, source_options
 from perception.cli.losses import loss_lines
 from perception.config import load_config
+from perception.errors import InputError
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -44,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     options = RecordOptions(
         arguments.labels, arguments.storage, not arguments.uncompressed, arguments.map_period, arguments.images
     )
+    if arguments.output.exists():
+        raise InputError(f"--output: expected a new folder, {arguments.output} exists already")
     with (
         open_source(arguments.source, source_options(arguments, config.cloud.sync_tolerance)) as source,
         tqdm(total=source.frame_count, unit="frame", desc=source.name) as bar,
