@@ -25,20 +25,25 @@ def number(value: Any, unit: str = "") -> str:
         return NONE if value is None else text(value)
     if isinstance(value, int):
         shown = f"{value:,.0f}"
-    elif abs(value) >= 100:
+    elif (size := _rounded(value)) >= 100:
         shown = f"{value:,.1f}"
     else:
         # Trailing zeros stay, so that numbers below each other are as exact as they look.
-        shown = f"{value:#.3g}".rstrip(".") if abs(value) >= 1 else f"{value:.3f}"
+        shown = f"{value:#.3g}" if size >= 1 or 0 < size < 0.001 else f"{value:.3f}"
     return f"{shown} {text(unit)}" if unit else shown
+
+
+def _rounded(value: float) -> float:
+    """Size to three digits, which says how a number is written: 99.96 as 100.0 is."""
+    return float(f"{abs(value):.3g}")
 
 
 def signed_number(value: float) -> str:
     """A difference with its sign and three digits; none for zero."""
     sign = "" if value == 0 else "+" if value > 0 else "−"
-    if abs(value) >= 100:
+    if _rounded(value) >= 100:
         return f"{sign}{abs(value):,.1f}"
-    return f"{sign}{abs(value):#.3g}".rstrip(".") if value else "0"
+    return f"{sign}{abs(value):#.3g}" if value else "0"
 
 
 def cell(value: Any, unit: str = "", kind: str = "", why: str = "") -> Cell:
