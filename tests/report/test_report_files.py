@@ -18,9 +18,11 @@ from made_runs import HOSTILE, LABELS, room_map, write_run
 from perception.cli.main import main
 from perception.errors import InputError
 from perception.mapping import SemanticOcTree
+from perception.report.class_section import classes
 from perception.report.mesh import map_faces
 from perception.report.octree_view import octree_entry
 from perception.report.page import data, filled
+from perception.report.runs import load_runs
 from perception.report.write import write_report
 
 
@@ -90,6 +92,14 @@ def test_run_without_any_truth_gives_a_page_all_the_same(tmp_path):
         (run / name).unlink()
     page = write_report([run], tmp_path / "page.html")[0]
     assert "Not scored: no labels" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("voxels", "shown"), [({"per_class": {}}, ">0</td>"), (None, 'title="no map"')])
+def test_a_map_without_occupied_voxels_is_a_map(tmp_path, voxels, shown):
+    (run,) = load_runs([write_run(tmp_path / "run", voxels=voxels)])
+    rows = re.findall(r"<tr><td.*?</tr>", classes(run))
+    assert len(rows) == 3
+    assert all(shown in row.rpartition("<td")[2] for row in rows)
 
 
 def test_what_could_not_be_evaluated_is_named(tmp_path):

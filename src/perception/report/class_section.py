@@ -30,7 +30,8 @@ def classes(run: ReportRun) -> str:
     fused = _by_name((summary.get("fusion") or {}).get("classes"))
     voxels = _by_name(((summary.get("map") or {}).get("semantic") or {}).get("classes"))
     precision = _by_name(((summary.get("detection") or {}).get("voc") or {}).get("classes"))
-    mapped = (summary.get("voxels") or {}).get("per_class") or {}
+    known = (summary.get("voxels") or {}).get("per_class")
+    mapped = known or {}
     names = sorted(
         dict.fromkeys([*single, *fused, *voxels, *precision, *mapped]),
         key=lambda name: (-(single.get(name, {}).get("pixels") or 0), -(mapped.get(name) or 0)),
@@ -58,7 +59,7 @@ def classes(run: ReportRun) -> str:
         columns += [("IoU, voxels", lambda n: heat_cell(voxels.get(n, {}).get("iou"), why=why_voxels))]
     if precision:
         columns += [("AP, boxes", lambda n: heat_cell(precision.get(n, {}).get("ap"), why="no true object"))]
-    columns += [("voxels in the map", lambda n: cell(mapped.get(n, 0) if mapped else None, why="no map"))]
+    columns += [("voxels in the map", lambda n: cell(None if known is None else mapped.get(n, 0), why="no map"))]
     rows = [[class_cell(name, colors.get(name)), *(make(name) for _, make in columns)] for name in names]
     content = table(
         ["class", *(title for title, _ in columns)], rows, _caption(bool(single), bool(fused)), sortable=True

@@ -63,7 +63,8 @@ class ReportRun:
     def why_not(self, name: str) -> str:
         """Why the run has no number of that name, as far as it says so."""
         part = {"fusion": "segmentation", "held_out": "held-out scans"}.get(name.split(".")[0], name.split(".")[0])
-        reasons = [line for line in self.summary.get("not_scored") or [] if line.startswith(f"{part}:")]
+        parts = (f"{part}:", "classes of voxels:") if name.startswith("map.semantic") else (f"{part}:",)
+        reasons = [line for line in self.summary.get("not_scored") or [] if line.startswith(parts)]
         return "; ".join(reasons) or "not scored in this run"
 
     def path(self) -> NDArray[np.float64]:
