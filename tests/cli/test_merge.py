@@ -30,6 +30,21 @@ def test_maps_are_added_and_keep_their_classes(tmp_path: Path, capsys: pytest.Ca
     assert "22 known voxels" in capsys.readouterr().out
 
 
+def test_the_frame_is_that_of_the_map_that_stays_in_place(tmp_path: Path):
+    plain = SemanticOcTree(0.1)
+    plain.insert_cloud(np.array([[1.05, 0.05, 0.05]]), (0.05, 0.05, 0.05))
+    plain.write(tmp_path / "plain.ot", None, {"frame_id": "map"})
+    plain.write_binary(tmp_path / "nameless.bt")
+    write_map(tmp_path / "labeled.ot", (1.05, 0.05, 0.05), frame_id="odom")
+    output = tmp_path / "merged.ot"
+    command = ["merge", str(tmp_path / "plain.ot"), str(tmp_path / "labeled.ot"), "--transform", "2=10,0,0,0"]
+    assert main([*command, "--output", str(output)]) == 0
+    assert SemanticOcTree.read(output).metadata["frame_id"] == "map"
+    nameless = ["merge", str(tmp_path / "nameless.bt"), str(tmp_path / "labeled.ot")]
+    assert main([*nameless, "--output", str(output)]) == 0
+    assert SemanticOcTree.read(output).metadata["frame_id"] == "odom"
+
+
 def test_yaw_turns_a_map(tmp_path: Path):
     write_map(tmp_path / "a.ot", (1.05, 0.05, 0.05))
     assert main(["merge", str(tmp_path / "a.ot"), "--transform", "1=0,0,0,90", "--output", str(tmp_path / "b.ot")]) == 0
