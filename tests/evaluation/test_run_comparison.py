@@ -54,6 +54,50 @@ def test_recordings_are_paired_by_name(tmp_path: Path):
     assert metrics(found)[ACCURACY]["difference"] == pytest.approx(0.2)
 
 
+def sweep(folder: Path, cells: dict[tuple[str, float], float | None], **source: object) -> Path:
+    """A sweep with accuracies by network and resolution; None failed."""
+    listed = []
+    for (network, resolution), accuracy in cells.items():
+        name = f"cells/{network}{resolution}"
+        listed.append({"folder": name, "status": "failed" if accuracy is None else "done"})
+        if accuracy is not None:
+            run = make_run(folder / name, [accuracy])
+            config = {"octomap": {"resolution": resolution}, "segmentation": {"model": network}}
+            known = json.loads((run / "summary.json").read_text())
+            write_json(run / "summary.json", {**known, "network": network, "config": config, "source": source})
+    write_json(folder / "sweep.json", {"format": 1, "cells": listed})
+    return folder
+
+
+def test_cells_of_two_sweeps_meet_by_network_and_parameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    a = sweep(tmp_path / "a", {("n1", 0.1): 0.5, ("n2", 0.1): 0.6, ("n3", 0.1): 0.7})
+    b = sweep(tmp_path / "b", {("n3", 0.1): 0.7, ("n1", 0.1): None, ("n2", 0.1): 0.6})
+    found = compare_folders(a, b)
+    assert [(Path(pair["a"]).name, Path(pair["b"]).name) for pair in found["pairs"]] == [("n20.1",) * 2, ("n30.1",) * 2]
+    assert found["unpaired"] == [f"room ({a}/cells/n10.1)"]
+    assert metrics(found)[ACCURACY]["difference"] == 0
+    assert main(["compare", str(a), str(b), "--metric", ACCURACY]) == 1
+    assert "missing room (" in capsys.readouterr().err
+
+
+def test_what_was_changed_between_two_sweeps_does_not_keep_their_cells_apart(tmp_path: Path):
+    a = sweep(tmp_path / "a", {("n1", 0.1): 0.5, ("n2", 0.1): 0.6})
+    b = sweep(tmp_path / "b", {("n2", 0.05): 0.7, ("n1", 0.05): 0.6}, path="/elsewhere/room")
+    found = compare_folders(a, b)
+    assert found["unpaired"] == [] and metrics(found)[ACCURACY]["difference"] == pytest.approx(0.1)
+    names = [(Path(pair["a"]).name, Path(pair["b"]).name) for pair in found["pairs"]]
+    assert names == [("n10.1", "n10.05"), ("n20.1", "n20.05")]
+
+
+def test_runs_that_nothing_tells_apart_meet_in_order(tmp_path: Path):
+    for side in "ab":
+        for number in range(2):
+            make_run(tmp_path / side / str(number), [0.5])
+        write_json(tmp_path / side / "evaluation.json", {"format": 1, "runs": ["0", "1"]})
+    found = compare_folders(tmp_path / "a", tmp_path / "b")
+    assert [(Path(pair["a"]).name, Path(pair["b"]).name) for pair in found["pairs"]] == [("0", "0"), ("1", "1")]
+
+
 def test_interval_is_over_recordings_where_frames_of_one_have_nothing_in_common(tmp_path: Path):
     for side, x, y in (("a", 0.5, 0.5), ("b", 0.6, 0.1)):
         for name, accuracy in (("x", x), ("y", y)):

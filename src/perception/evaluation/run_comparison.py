@@ -6,6 +6,7 @@ Intervals are of differences between the same frames (or recordings), so that wh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from perception.errors import InputError
 from perception.evaluation.bootstrap import block_bootstrap_interval
 from perception.evaluation.frame_pairs import series_by_frame
 from perception.evaluation.run_folder import FORMAT, Run, find_runs, load_run
+from perception.evaluation.run_identity import differing, recordings, settings
 from perception.evaluation.scalars import BY_NAME, HIGHER, LOWER, Scalar
 
 
@@ -63,8 +65,8 @@ def compare_folders(a: str | Path, b: str | Path, margins: Mapping[str, float] |
         margins: by name of a scalar, by how much it may get worse.
 
     Returns:
-        ``format``, ``a``, ``b``, ``pairs`` (name, name_b, a, b), ``unpaired`` (names of recordings that only one has)
-        and ``metrics``, as of :class:`Comparison`.
+        ``format``, ``a``, ``b``, ``pairs`` (name, name_b, a, b), ``unpaired`` (names of recordings that only one has,
+        with the folder where other runs of that name were compared) and ``metrics``, as of :class:`Comparison`.
 
     Raises:
         InputError: no finished run, no common recording, a margin for a number that is unknown, or one for a number or
@@ -74,9 +76,11 @@ def compare_folders(a: str | Path, b: str | Path, margins: Mapping[str, float] |
     pairs = pair_runs(runs_a, runs_b)
     if not pairs:
         names = [sorted({run.name for run in runs}) for runs in (runs_a, runs_b)]
-        raise InputError(f"compare: expected evaluations of the same recordings, got {names[0]} and {names[1]}")
-    known = {run.name for pair in pairs for run in pair}
-    lost = sorted(run.name for run in runs_a if all(run is not one for one, _ in pairs))
+        raise InputError(
+            f"compare: expected evaluations of the same recordings, and of several runs of one with the same network "
+            f"and parameters, got {names[0]} and {names[1]}"
+        )
+    lost, more = (_unpaired(runs, [pair[place] for pair in pairs]) for place, runs in enumerate((runs_a, runs_b)))
     if lost and margins:
         raise InputError(f"compare: expected the recordings of {a} in {b}, too; missing {', '.join(lost)}")
     return {
@@ -86,19 +90,42 @@ def compare_folders(a: str | Path, b: str | Path, margins: Mapping[str, float] |
         "pairs": [
             {"name": one.name, "name_b": other.name, "a": str(one.path), "b": str(other.path)} for one, other in pairs
         ],
-        "unpaired": sorted({run.name for run in (*runs_a, *runs_b)} - known),
+        "unpaired": sorted(lost + more),
         "metrics": [asdict(entry) for entry in compare_runs(pairs, margins or {})],
     }
 
 
+def _unpaired(runs: Sequence[Run], paired: Sequence[Run]) -> list[str]:
+    """Names of the runs that are not among the paired ones, with the folder where one of these has the same name."""
+    places, names = {id(run) for run in paired}, {run.name for run in paired}
+    left = [run for run in runs if id(run) not in places]
+    return sorted(f"{run.name} ({run.path})" if run.name in names else run.name for run in left)
+
+
 def pair_runs(a: Sequence[Run], b: Sequence[Run]) -> list[tuple[Run, Run]]:
-    """Runs of the same recording by name; of several of one name the first with the first, and so on."""
+    """Runs of the same recording by name; of several of one name those with the same network and parameters.
+
+    Of recording, network and parameters counts what differs among the runs of one evaluation, so that two sweeps meet
+    cell by cell although something else was changed between them. Where nothing differs, the first meets the first.
+    """
     if len(a) == len(b) == 1:
         return [(a[0], b[0])]
+    named: dict[str, tuple[list[Run], list[Run]]] = {}
+    for place, runs in enumerate((a, b)):
+        for run in runs:
+            named.setdefault(run.name, ([], []))[place].append(run)
+    return [pair for of_a, of_b in named.values() for pair in _pair_named(of_a, of_b)]
+
+
+def _pair_named(a: Sequence[Run], b: Sequence[Run]) -> list[tuple[Run, Run]]:
+    runs = [*a, *b]
+    kinds = [{**settings(run), "recording": which} for run, which in zip(runs, recordings(runs), strict=True)]
+    telling = [*differing(kinds[: len(a)]), *differing(kinds[len(a) :])]
+    places = [json.dumps([kind.get(name) for name in telling]) for kind in kinds]
     waiting: dict[str, list[Run]] = {}
-    for run in b:
-        waiting.setdefault(run.name, []).append(run)
-    return [(run, waiting[run.name].pop(0)) for run in a if waiting.get(run.name)]
+    for run, place in zip(b, places[len(a) :], strict=True):
+        waiting.setdefault(place, []).append(run)
+    return [(run, waiting[place].pop(0)) for run, place in zip(a, places, strict=False) if waiting.get(place)]
 
 
 def compare_runs(pairs: Sequence[tuple[Run, Run]], margins: Mapping[str, float]) -> list[Comparison]:
