@@ -79,7 +79,8 @@ class VoxelMap:
             raise InputError(f"voxel map {path}: cannot be read ({error})") from error
         if keys.ndim != 2 or keys.shape[1] != 3 or labels.shape != keys.shape[:1] or not len(keys):
             raise InputError(
-                f"voxel map {path}: expected keys (M, 3) and labels (M,) of at least one voxel, got {keys.shape}, {labels.shape}"
+                f"voxel map {path}: expected keys (M, 3) and labels (M,) of at least one voxel, got {keys.shape}, "
+                f"{labels.shape}"
             )
         _check_values(path, keys, labels, resolution, label_set.num_classes)
         return cls(keys.astype(np.int32), labels.astype(np.int32), resolution, label_set)
