@@ -101,6 +101,7 @@ for (const head of document.querySelectorAll("th[aria-sort]")) {
 // Paper is white, and nobody unfolds what is printed on it.
 let before = null;
 addEventListener("beforeprint", () => {
+  if (before) return;  // Some browsers tell it twice.
   before = { theme: document.documentElement.dataset.theme, folded: [...document.querySelectorAll("details:not([open])")] };
   before.folded.forEach((part) => { part.open = true; });
   setTheme("light");
