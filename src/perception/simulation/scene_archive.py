@@ -30,7 +30,7 @@ MAX_HEADER_BYTES = 1 << 20
 """Of what describes a member: its name, its attributes, its holes."""
 _USUAL_HEADER_BYTES = 4096
 """With which every member adds to what headers may take of an archive in all."""
-MAX_PADDING = 16 << 20
+MAX_PADDING = 4 << 20
 """Of zeros behind the last file: an archive is filled up to whole records, by default of 10 kB."""
 _READS_AT_END = 8
 """Which find nothing more: of a whole archive there are one or two."""
