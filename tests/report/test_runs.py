@@ -10,6 +10,7 @@ import pytest
 from made_runs import write_run
 
 from perception.errors import InputError
+from perception.report.comparison import paired_differences
 from perception.report.runs import load_runs
 
 
@@ -62,6 +63,20 @@ def test_a_recording_that_was_moved_is_the_same_and_another_part_of_it_is_not(tm
         content["source"] |= {"path": path, "fingerprint": "abc", "options": {"every": every}}
         summary.write_text(json.dumps(content))
     assert [run.source for run in load_runs([tmp_path / name for name in places])] == ["bag (1)", "bag (1)", "bag (2)"]
+
+
+@pytest.mark.parametrize("prints", [(None, "abc"), ("abc", "of more files")])
+def test_a_recording_at_its_place_is_the_same_also_without_its_fingerprint_or_with_files_added(tmp_path, prints):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, value in zip(folders, prints, strict=True):
+        summary = write_run(folder, network=folder.name) / "summary.json"
+        content = json.loads(summary.read_text())
+        content["source"] |= {"fingerprint": value} if value else {}
+        summary.write_text(json.dumps(content))
+    runs = load_runs(folders)
+    assert [run.source for run in runs] == ["bag", "bag"]
+    found = {one.metric: one for one in paired_differences(runs)}
+    assert found["segmentation.pixel_accuracy"].frames == 40
 
 
 def test_a_summary_cannot_name_files_outside_of_its_folder(tmp_path):

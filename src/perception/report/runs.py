@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from perception.errors import InputError
 from perception.evaluation.run_folder import PATH, Run, find_runs, load_run, read_rows
+from perception.evaluation.run_identity import differing, recordings, settings
+from perception.evaluation.run_identity import flattened as flattened
 from perception.labels import LabelSet
 
 RUN_COLORS = 8
@@ -92,7 +94,7 @@ def load_runs(folders: Sequence[Path]) -> list[ReportRun]:
     if not 0 < len(paths) <= MAX_RUNS:
         raise InputError(f"report: expected 1 to {MAX_RUNS} runs, got {len(paths)}")
     runs = [load_run(path) for path in paths]
-    sources = _distinct([_identity(run) for run in runs], [run.name for run in runs])
+    sources = _distinct(recordings(runs), [run.name for run in runs])
     variants = _variants(runs)
     several = len(set(sources)) > 1
     chosen = zip(runs, sources, variants, strict=True)
@@ -100,12 +102,6 @@ def load_runs(folders: Sequence[Path]) -> list[ReportRun]:
         ReportRun(run, index, source, variant, _label_set(run), several)
         for index, (run, source, variant) in enumerate(_made_distinct(list(chosen)))
     ]
-
-
-def _identity(run: Run) -> str:
-    """What tells recordings apart: contents, wherever they are, and which part of them was read."""
-    source = run.summary.get("source", {})
-    return json.dumps([source.get("fingerprint") or source.get("path"), source.get("options")], sort_keys=True)
 
 
 def _distinct(identities: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -132,36 +128,16 @@ def _made_distinct(runs: list[tuple[Run, str, str]]) -> list[tuple[Run, str, str
 
 
 def _variants(runs: Sequence[Run]) -> list[str]:
-    settings = [_settings(run.summary) for run in runs]
-    keys = sorted({key for setting in settings for key in setting})
-    differing = [key for key in keys if len({json.dumps(setting.get(key)) for setting in settings}) > 1]
-    return [_variant(setting, differing) for setting in settings]
+    choices = [settings(run) for run in runs]
+    names = differing(choices)
+    return [_variant(choice, names) for choice in choices]
 
 
-def _settings(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Network and all parameters, names joined by dots."""
-    flat = {"network": summary.get("network") or f"labels: {summary.get('labels')}"}
-    flat.update(flattened(summary.get("config") or {}))
-    flat.pop("segmentation.model", None)
-    return flat
-
-
-def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping with the names of its levels joined by dots."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flattened(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def _variant(setting: Mapping[str, Any], differing: Sequence[str]) -> str:
-    if not differing:
+def _variant(setting: Mapping[str, Any], names: Sequence[str]) -> str:
+    if not names:
         return ""
-    parts = [str(setting["network"])] if "network" in differing else []
-    parameters = [key for key in differing if key != "network"]
+    parts = [str(setting["network"])] if "network" in names else []
+    parameters = [key for key in names if key != "network"]
     if len(parameters) > MAX_NAMED_PARAMETERS:
         values = json.dumps([setting.get(key) for key in parameters], sort_keys=True)
         return " ".join([*parts, f"parameters {_short_hash(values)}"])
