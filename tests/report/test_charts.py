@@ -36,7 +36,7 @@ def test_a_value_stands_where_the_axis_says():
     chart = line_chart("Title", [series([0, 5, 10])], "time, s", "ms")
     path = re.search(r'<path class="line"[^>]* d="([^"]*)"', chart)
     assert path
-    assert path[1] == "M56.0 214.0h.1L323.0 113.0L590.0 12.0"
+    assert path[1] == "M56.0 214.0L323.0 113.0L590.0 12.0"
     assert "<b>Title, ms</b>" in chart
 
 

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from made_runs import HOSTILE, LABELS, room_map
 
+from perception.report.charts import Series, line_chart
+from perception.report.page import write_page
+
 CANVAS = '[data-part="canvas"]'
 READY = "document.querySelector('.octree').dataset.ready !== undefined"
 
@@ -171,6 +174,17 @@ def test_on_paper_the_page_is_light_unfolded_and_as_it_was_afterwards(page):
     assert (page.evaluate(folded), page.evaluate(octree)) == before
 
 
+def test_a_page_that_is_told_twice_to_go_on_paper_is_as_it_was_afterwards(page):
+    state = """[document.documentElement.dataset.theme, document.querySelectorAll('details[open]').length,
+        document.querySelectorAll('.octree .stage img').length]"""
+    page.click("button.theme")
+    before = page.evaluate(state)
+    for _ in range(2):  # Every time it is printed.
+        for event in ("beforeprint", "beforeprint", "afterprint"):
+            page.evaluate(f"dispatchEvent(new Event('{event}'))")
+        assert page.evaluate(state) == before == ["dark", 0, 0]
+
+
 def test_hostile_class_name_is_shown_as_text(page):
     page.move(*middle_of(page, LABELS.colors[2]))
     page.wait_for("!document.querySelector('[data-part=\"label\"]').hidden")
@@ -234,6 +248,17 @@ def test_chart_tells_the_values_under_the_pointer(page):
     text = page.evaluate("document.querySelector(\"[data-run='0'] .chart .readout\").innerText")
     # 0.8 + 0.05 sin 18; the axis has 39 s and begins right of its numbers.
     assert text.splitlines() == ["18 s", "pixel accuracy: 0.7625", "mean IoU: 0.6"]
+
+
+def test_a_value_between_gaps_is_a_dot_that_is_seen(browser, tmp_path):
+    values = np.array([np.nan, 0.5, np.nan])
+    chart = line_chart("t", [Series("value", np.arange(3.0), values, "--run-0")], "time, s", "", (0.0, 1.0))
+    browser.size(1280, 800)
+    browser.theme("light")
+    browser.open(write_page(tmp_path / "page.html", "t", "", chart))
+    picture = browser.picture(".chart svg").astype(int)
+    colored = picture.max(axis=2) - picture.min(axis=2) > 60
+    assert 6 <= colored.sum() <= 40
 
 
 def test_costmap_tells_the_cost_under_the_pointer(page):

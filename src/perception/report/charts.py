@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from perception.report.page import data, text
 WIDTH, HEIGHT = 600, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 10, 12, 36
 MAX_POINTS = 400
+DOT = "m-.9 0a.9.9 0 1 0 1.8 0a.9.9 0 1 0-1.8 0"
+"""A value between two gaps; shorter than a dash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,12 @@ def thinned(series: Series, positive: bool = False) -> Series:
     return Series(series.name, series.x[kept], y[kept], series.color, series.dashed)
 
 
+def without_gaps(series: Series) -> Series:
+    """The points that have a value, to be joined: for what is known of every so many frames alone."""
+    known = np.isfinite(series.y)
+    return replace(series, x=series.x[known], y=series.y[known])
+
+
 def _axis_of(values: NDArray[np.float64], begin: float, end: float) -> _Axis:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     return _Axis(low, high if high > low else low + 1.0, begin, end)
@@ -137,15 +145,12 @@ def _vertical(values: NDArray[np.float64], limits: tuple[float, float] | None, l
 
 def _path(series: Series, horizontal: _Axis, vertical: _Axis) -> str:
     xs, ys = horizontal.pixels(series.x), vertical.pixels(series.y)
-    parts, pen_down = [], False
-    for x, y in zip(xs.tolist(), ys.tolist(), strict=True):
-        if not math.isfinite(y):
-            pen_down = False
-            continue
-        parts.append(f"{'L' if pen_down else 'M'}{x:.1f} {y:.1f}")
-        # A point between two gaps is drawn as a dot of the line's width.
-        parts += [] if pen_down else ["h.1"]
-        pen_down = True
+    known = np.pad(np.isfinite(ys), 1)
+    parts = []
+    for i, (x, y) in enumerate(zip(xs.tolist(), ys.tolist(), strict=True), 1):
+        if known[i]:
+            parts.append(f"{'L' if known[i - 1] else 'M'}{x:.1f} {y:.1f}")
+            parts += [] if known[i - 1] or known[i + 1] else [DOT]
     return "".join(parts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from perception.evaluation.scalars import BY_NAME
-from perception.report.charts import Series, interval_chart, line_chart
+from perception.report.charts import Series, interval_chart, line_chart, without_gaps
 from perception.report.comparison import HEADLINES, Difference, recording_means
 from perception.report.page import text
 from perception.report.run_sections import column, frame_times
@@ -178,6 +178,8 @@ def curve_comparison(runs: Sequence[ReportRun]) -> str:
                 Series(run.variant or run.name, frame_times(run)[0], column(run, name), run.color, i % 2 == 1)
                 for i, run in enumerate(shown)
             ]
+            if name.startswith("fused"):  # Scored of every so many frames in long runs.
+                series = [without_gaps(one) for one in series]
             charts.append(line_chart(title, series, axis, unit, limits))
         note = (
             f"<p class='caption'>The first {len(shown)} of {len(chosen)} runs.</p>" if len(chosen) > len(shown) else ""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perception.report.charts import Series, line_chart, reliability_chart
+from perception.report.charts import Series, line_chart, reliability_chart, without_gaps
 from perception.report.comparison import HEADLINES
 from perception.report.page import text
 from perception.report.pictures import classes_in, label_uri, photo_uri, read_picture
@@ -149,6 +149,8 @@ def curves(run: ReportRun) -> str:
     stages.append(Series("whole frame", times, column(run, "frame_ms"), "--text", True))
     scores = series(("pixel_accuracy", "pixel accuracy"), ("mean_iou", "mean IoU"))
     fusion = series(("single_accuracy", "single images"), ("fused_accuracy", "fused map"))
+    # Of long runs only every so many frames are scored against the finished map.
+    fusion = [without_gaps(one) for one in fusion]
     segmentation = run.summary.get("segmentation") or {}
     charts = [
         line_chart("Scores of single images against the truth", scores, axis, "", (0.0, 1.0)),
