@@ -14,6 +14,7 @@ from perception.cli.main import main
 from perception.costmap import read_costmap
 from perception.errors import InputError
 from perception.evaluation.run_folder import FRAME_COLUMNS, find_runs, load_run, read_rows
+from perception.evaluation.run_key import fingerprint
 from perception.labels import LabelSet
 from perception.mapping import SemanticOcTree
 from perception.pipeline import PerceptionPipeline
@@ -252,6 +253,19 @@ def test_results_of_something_else_are_not_written_over(bag, tmp_path, capsys):
     write_bag(same_name, synthetic_room_frames(2, 80, 60))
     assert main(["evaluate", str(same_name), *options]) == 1
     assert load_run(output).summary["source"]["frames"] == 6
+
+
+@pytest.mark.parametrize("place", [".", "results", "results/today"])
+def test_results_do_not_go_into_a_recording(place, bag, tmp_path, capsys):
+    room, link = tmp_path / "room", tmp_path / "link"
+    shutil.copytree(bag, room)
+    link.symlink_to(room)
+    before = fingerprint(room)
+    options = ["--labels", "none", "--held-out", "0", "--no-report", "--output", str(link / place)]
+    for sources in ([room], [bag, room]):
+        assert main(["evaluate", *map(str, sources), *options]) == 1
+        assert "expected a folder for the results outside of the recording" in capsys.readouterr().err
+    assert fingerprint(room) == before and not (room / "results").exists()
 
 
 def test_files_in_a_folder_that_is_no_evaluation_outlive_an_attempt(bag, tmp_path, capsys):

@@ -155,6 +155,12 @@ def test_a_sweep_keeps_out_of_the_folder_of_an_evaluation(tmp_path, bag, capsys)
     assert not (output / "sweep.json").exists()
 
 
+def test_results_of_a_sweep_do_not_go_into_a_recording(tmp_path, bag, capsys):
+    assert main(["sweep", str(plan(tmp_path, bag)), "--output", str(bag / "out")]) == 1
+    assert "expected a folder for the results outside of the recording" in capsys.readouterr().err
+    assert not (bag / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -91,12 +91,14 @@ def evaluate(
         What ``summary.json`` holds.
 
     Raises:
-        InputError: the recording cannot be read, or gave no usable frame; the output holds something else.
+        InputError: the recording cannot be read, or gave no usable frame; the output holds something else, or is in the
+            recording.
     """
     config, options = config or PerceptionConfig(), options or EvaluationOptions()
     path, output = Path(path), Path(output)
     with open_source(path, options.source) as source:
         voxels = find_voxels(path, options.truth_voxels)
+        files.expect_outside(output, [path])
         files.claim_folder(output, files.SUMMARY, path)
         run = _Evaluation(source, path, output, config, options, voxels)
         # Only now, since a network that cannot be loaded must not cost the earlier run.

@@ -178,12 +178,13 @@ def run_sweep(
         What ``sweep.json`` holds.
 
     Raises:
-        InputError: jobs is below 1.
+        InputError: jobs is below 1; the output holds something else, or is in a recording.
         MissingDependencyError: Ray is asked for and not installed.
     """
     if jobs < 1:
         raise InputError(f"jobs: expected at least 1, got {jobs}")
     output = Path(output)
+    files.expect_outside(output, {cell.source for cell in cells})
     files.claim_folder(output, files.SWEEP)
     states = {cell.key: (DONE if is_done(output, cell) else OPEN, "") for cell in cells}
     by_key = {cell.key: cell for cell in cells}

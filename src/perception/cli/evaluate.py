@@ -95,8 +95,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate_all(sources: list[Path], output: Path, config: Any, options: Any) -> int:
-    from perception.evaluation.run_folder import EVALUATION, FORMAT, begin_evaluation, claim_folder, finish
+    from perception.evaluation.run_folder import (
+        EVALUATION,
+        FORMAT,
+        begin_evaluation,
+        claim_folder,
+        expect_outside,
+        finish,
+    )
 
+    expect_outside(output, sources)
     claim_folder(output, EVALUATION)
     begin_evaluation(output)
     done, failed = {}, {}

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -176,6 +176,18 @@ def claim_folder(folder: Path, marker: str, recording: Path | None = None) -> No
     if recording is not None and (folder / SUMMARY).is_file():
         _check_recording(folder, recording)
     make_writable(folder)
+
+
+def expect_outside(folder: Path, recordings: Iterable[Path]) -> None:
+    """See that results do not go into a recording, which would be another one then: every file in it counts.
+
+    Raises:
+        InputError: the folder is one of the recordings, or in one.
+    """
+    places = {folder.resolve(), *folder.resolve().parents}
+    for recording in recordings:
+        if recording.is_dir() and recording.resolve() in places:
+            raise InputError(f"{folder}: expected a folder for the results outside of the recording {recording}")
 
 
 def make_writable(folder: Path) -> None:
