@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.evaluation.run_identity import flattened
 from perception.report.charts import Series, line_chart, reliability_chart, without_gaps
 from perception.report.comparison import HEADLINES
 from perception.report.page import text
 from perception.report.pictures import classes_in, label_uri, photo_uri, read_picture
-from perception.report.runs import ReportRun, flattened
+from perception.report.runs import ReportRun
 from perception.report.tables import card, cell, color_legend, number, sentences, table, words
 
 STAGES = ("read", "prepare", "segment", "cloud", "insert", "costmap", "frame")

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from perception.errors import InputError
 from perception.evaluation.run_folder import PATH, Run, find_runs, load_run, read_rows
 from perception.evaluation.run_identity import differing, recordings, settings
-from perception.evaluation.run_identity import flattened as flattened
 from perception.labels import LabelSet
 
 RUN_COLORS = 8
