@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from perception.cli.compare import table
 from perception.cli.main import main
 from perception.errors import InputError
 from perception.evaluation.run_comparison import compare_folders
@@ -204,3 +205,10 @@ def test_help_shows_percent_signs_once(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main(["compare", "--help"])
     assert "%%" not in capsys.readouterr().out
+
+
+def test_the_interval_is_printed_with_the_mean_that_it_is_around():
+    entry = {"title": "mIoU", "unit": "", "a": 0.5, "b": 0.25, "difference": -0.25, "frames": 50, "name": "n"}
+    entry |= {"mean_difference": -0.125, "low": -0.2, "high": -0.05, "worse": False}
+    assert "| 0.5 | 0.25 | -0.25 | -0.125 (-0.2 … -0.05) | 50 |" in table([entry]).splitlines()[2]
+    assert "| -0.25 |  | 50 |" in table([entry | {"low": None, "high": None}]).splitlines()[2]

@@ -72,10 +72,16 @@ def parse_margins(texts: list[str]) -> dict[str, float]:
 
 
 def table(metrics: list[dict[str, Any]]) -> str:
-    """The comparison as a Markdown table."""
-    rows = [["number", "a", "b", "difference", "95 % interval", "pairs", "name", ""], ["---"] * 8]
+    """The comparison as a Markdown table.
+
+    The interval is around the mean over the pairs, which stands beside it: there every frame counts the same, in the
+    difference every pixel.
+    """
+    rows = [["number", "a", "b", "difference", "mean of pairs (95 % interval)", "pairs", "name", ""], ["---"] * 8]
     for entry in metrics:
-        interval = "" if entry["low"] is None else f"{entry['low']:+.4g} … {entry['high']:+.4g}"
+        interval = ""
+        if entry["low"] is not None:
+            interval = f"{_number(entry['mean_difference'], '+')} ({entry['low']:+.4g} … {entry['high']:+.4g})"
         title = f"{entry['title']}, {entry['unit']}" if entry["unit"] else entry["title"]
         numbers = [_number(entry["a"]), _number(entry["b"]), _number(entry["difference"], "+")]
         verdict = "worse" if entry["worse"] else ""
