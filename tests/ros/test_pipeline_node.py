@@ -132,6 +132,8 @@ def test_nothing_is_published_without_a_subscriber_and_a_late_one_gets_the_map(b
     late = bench.collect(Octomap, "octomap_full")
     bench.spin_until(lambda: late)
     assert stamps(late) == [frames[1].stamp_ns]
+    # The worker notes what it published after it did.
+    bench.spin_until(lambda: node._outputs._published)
     assert set(node._outputs._published) == {"octomap_full"}
 
 
